@@ -1,0 +1,16 @@
+"""What an artist sees. Schema and glue only; how an edit is done lives in ``pipeline``."""
+
+from __future__ import annotations
+
+from comfy_api.latest import ComfyExtension, io
+
+from .edit_fal import FireRedEditFal
+from .edit_local import FireRedEdit
+from .model import FireRedLoadModel
+
+
+class FireRedExtension(ComfyExtension):
+    """The pack, as ComfyUI asks for it."""
+
+    async def get_node_list(self) -> list[type[io.ComfyNode]]:
+        return [FireRedLoadModel, FireRedEdit, FireRedEditFal]

@@ -1,0 +1,80 @@
+"""One node's run, as the engines see it."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import comfy.model_management
+import comfy.utils
+from comfy_execution.utils import get_executing_context
+from server import PromptServer
+
+from ...pipeline.errors import EditCancelled
+from ...pipeline.host import Handle
+from . import folders, memory
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+# ComfyUI's interrupt flag is cleared by the first who raises it; remembered here per run, every
+# element of a list and every node of the run sees it. Bounded: old runs never come back.
+_cancelled_runs: deque[str] = deque(maxlen=64)
+
+
+class ComfyHost:
+    """Reports to the node ``node_id`` of the run ``run_id``. Usable from any thread."""
+
+    def __init__(self, run_id: str, node_id: str) -> None:
+        self.run_id = run_id
+        self._node_id = node_id
+
+    @classmethod
+    def current(cls) -> ComfyHost:
+        """The host of the node that is being executed; call it on ComfyUI's own thread."""
+        context = get_executing_context()
+        return cls(context.prompt_id, context.node_id)
+
+    def say(self, text: str) -> None:
+        PromptServer.instance.send_progress_text(text, self._node_id)
+
+    def progress(self, value: int, total: int) -> None:
+        if self.cancelled():
+            raise EditCancelled
+        try:
+            comfy.utils.ProgressBar(total, node_id=self._node_id).update_absolute(value, total)
+        except comfy.model_management.InterruptProcessingException:
+            _cancelled_runs.append(self.run_id)
+            raise EditCancelled from None
+
+    def cancelled(self) -> bool:
+        if comfy.model_management.processing_interrupted() and self.run_id not in _cancelled_runs:
+            _cancelled_runs.append(self.run_id)
+        return self.run_id in _cancelled_runs
+
+    @property
+    def data_folder(self) -> Path:
+        return folders.data_folder()
+
+    @property
+    def device(self) -> torch.device:
+        return memory.compute_device()
+
+    def manage(self, module: nn.Module) -> Handle:
+        return memory.ManagedModule(module)
+
+    def load(self, handles: Sequence[Handle], activation_bytes: int) -> None:
+        memory.load(handles, activation_bytes)
+
+
+@contextmanager
+def cancel_as_interrupt() -> Iterator[None]:
+    """Let a cancelled edit show as cancelled in ComfyUI, not as a red error."""
+    try:
+        yield
+    except EditCancelled:
+        raise comfy.model_management.InterruptProcessingException from None

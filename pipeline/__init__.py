@@ -1,0 +1,1 @@
+"""How an edit is done. Imports torch, numpy and pillow; never ComfyUI and never ``nodes``."""

@@ -1,0 +1,103 @@
+"""Everything an edit can end with, other than pictures.
+
+FireRedError
+├── InputError          something the artist typed or connected
+│   └── NotYetError     a choice this version cannot carry out
+├── SetupError          something this machine lacks
+│   ├── MissingPackageError
+│   ├── MissingModelError
+│   ├── BrokenModelError
+│   └── MissingKeyError
+├── CostError           the edit would cost more than allowed
+├── RemoteError         fal refused, failed or could not be reached
+│   ├── RejectedError   fal refused the request as it stands
+│   └── RemoteTimeoutError
+└── ResultError         an answer came, but it is not a picture to show
+    └── FlaggedError    the safety checker withheld it
+
+EditCancelled           the artist pressed Cancel: not an error
+"""
+
+from __future__ import annotations
+
+import re
+
+MAX_LENGTH = 300
+"""Characters an artist sees of any error."""
+
+_DATA_URI = re.compile(r"data:[\w/+.-]+;base64,[\w+/=]*")
+
+
+class FireRedError(Exception):
+    """A failure in two parts: what happened, and what to do next.
+
+    ``str()`` of it is at most ``MAX_LENGTH`` characters and never holds a data URI. What happened
+    is shortened first, so that the advice stays readable.
+    """
+
+    def __init__(self, problem: str, remedy: str) -> None:
+        self.problem = shorten(_DATA_URI.sub("(picture data)", problem), MAX_LENGTH - len(remedy))
+        self.remedy = remedy
+        super().__init__(f"{self.problem} {remedy}")
+
+
+class InputError(FireRedError):
+    """An input is missing, out of range or names something that is not there."""
+
+
+class NotYetError(InputError):
+    """A valid choice that this version does not carry out yet."""
+
+
+class SetupError(FireRedError):
+    """This machine lacks something the edit needs."""
+
+
+class MissingPackageError(SetupError):
+    """A Python package is not installed."""
+
+
+class MissingModelError(SetupError):
+    """A model folder or one of its files is not there."""
+
+
+class BrokenModelError(SetupError):
+    """Model files are there but damaged or of another family."""
+
+
+class MissingKeyError(SetupError):
+    """No fal key was found."""
+
+
+class CostError(FireRedError):
+    """The edit's estimated price is above the limit the artist set."""
+
+
+class RemoteError(FireRedError):
+    """fal could not be reached, refused, or failed while working."""
+
+
+class RejectedError(RemoteError):
+    """fal refused the request as it stands; sending it again will not help."""
+
+
+class RemoteTimeoutError(RemoteError):
+    """fal accepted the job but did not finish it in time."""
+
+
+class ResultError(FireRedError):
+    """The result is not a picture: NaN, all black, empty, or not decodable."""
+
+
+class FlaggedError(ResultError):
+    """fal's safety checker withheld every picture."""
+
+
+class EditCancelled(Exception):  # noqa: N818 - a cancel is not an error
+    """The artist cancelled. Raised at the next safe point, with nothing left half done."""
+
+
+def shorten(text: str, length: int) -> str:
+    """``text`` with white space folded, cut at ``length`` characters with an ellipsis."""
+    folded = " ".join(text.split())
+    return folded if len(folded) < length else folded[: max(length - 2, 0)] + "…"

@@ -1,0 +1,1 @@
+"""The remote engine: FireRed on fal.ai, over its queue protocol."""

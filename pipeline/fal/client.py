@@ -1,0 +1,207 @@
+"""fal's queue protocol over one kept-alive session.
+
+A submit is sent once and never repeated: fal offers no way to tell a repetition from a second
+order. Everything that only reads is repeated freely.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from typing import Any, TypeVar
+
+import requests
+from requests.adapters import HTTPAdapter
+from urllib3.exceptions import NewConnectionError
+
+from ..errors import RemoteError, ResultError
+from .answers import Answer, Job, Status, read_answer, read_job, read_object, read_status, refusal
+from .hosts import ENDPOINT, Hosts
+
+SUBMIT_TIMEOUT_S = (10.0, 120.0)
+READ_TIMEOUT_S = (10.0, 30.0)
+STREAM_TIMEOUT_S = (10.0, 45.0)
+"""fal sends a heartbeat every 15 seconds; silence of three is a dead connection."""
+CANCEL_TIMEOUT_S = (5.0, 10.0)
+
+POLL_S = (0.25, 2.0)
+"""Shortest and longest pause between two polls, when the stream is not to be had."""
+
+READ_TRIES = 5
+MAX_PICTURE_BYTES = 256 * 1024 * 1024
+_CHUNK = 64 * 1024
+_REPEATABLE = {408, 425, 429, 500, 502, 503, 504}
+T = TypeVar("T")
+
+_OFFLINE = "Check the internet connection and run again."
+
+
+def new_session() -> requests.Session:
+    """A session that repeats nothing by itself: who may repeat what is decided here."""
+    session = requests.Session()
+    adapter = HTTPAdapter(pool_connections=8, pool_maxsize=32, max_retries=0)
+    session.mount("https://", adapter)
+    session.mount("http://", adapter)
+    return session
+
+
+class FalClient:
+    """Submits, follows and fetches jobs with one key. Thread-safe as far as ``requests`` is."""
+
+    def __init__(self, key: str, hosts: Hosts, session: requests.Session) -> None:
+        self._authorization = {"Authorization": f"Key {key}"}
+        self._hosts = hosts
+        self._session = session
+
+    def submit(self, payload: dict[str, Any]) -> Job:
+        """Order one edit. Raises ``RejectedError`` or ``RemoteError``; never sends it twice."""
+        try:
+            response = self._session.post(
+                f"{self._hosts.queue}/{ENDPOINT}",
+                json=payload,
+                headers=self._authorization,
+                timeout=SUBMIT_TIMEOUT_S,
+                allow_redirects=False,
+            )
+        except requests.RequestException as error:
+            if _never_connected(error):
+                raise RemoteError("fal could not be reached.", _OFFLINE) from error
+            raise RemoteError(
+                "The connection broke while the edit was sent; fal may have accepted it.",
+                "Look at fal.ai/dashboard before running again.",
+            ) from error
+        if not response.ok:
+            raise refusal(response)
+        job = read_job(response)
+        for url in (job.status_url, job.response_url, job.cancel_url):
+            self._hosts.check_job_url(url)
+        return job
+
+    def follow(self, job: Job, stopped: Callable[[], bool]) -> Iterator[Status]:
+        """Every change of ``job`` until it is completed or ``stopped``: streamed, else polled."""
+        for status in self._stream(job, stopped):
+            yield status
+            if status.state == "COMPLETED":
+                return
+        yield from self._poll(job, stopped)
+
+    def _stream(self, job: Job, stopped: Callable[[], bool]) -> Iterator[Status]:
+        """The status stream; ends early, without an error, wherever it breaks."""
+        try:
+            with self._session.get(
+                f"{job.status_url}/stream",
+                params={"logs": "1"},
+                headers={**self._authorization, "Accept": "text/event-stream"},
+                timeout=STREAM_TIMEOUT_S,
+                stream=True,
+                allow_redirects=False,
+            ) as response:
+                for line in response.iter_lines(chunk_size=None) if response.ok else ():
+                    if stopped():
+                        return
+                    if line.startswith(b"data:"):
+                        yield read_status(json.loads(line[5:]))
+        except (requests.RequestException, ValueError):
+            return
+
+    def _poll(self, job: Job, stopped: Callable[[], bool]) -> Iterator[Status]:
+        pause, longest = POLL_S
+        seen = 0
+        while not stopped():
+            response = self._read(job.status_url, {"logs": "1"})
+            body = read_object(response)
+            logs = body.get("logs") or []
+            # A poll repeats every line so far; the stream does not.
+            status = read_status({**body, "logs": logs[seen:]})
+            seen = max(seen, len(logs))
+            yield status
+            if status.state == "COMPLETED":
+                return
+            time.sleep(pause)
+            pause = min(pause * 1.5, longest)
+
+    def result(self, job: Job) -> Answer:
+        """The finished job's answer; raises the job's own failure."""
+        return read_answer(self._read(job.response_url))
+
+    def cancel(self, job: Job) -> bool:
+        """Ask fal to stop ``job``; whether it agreed. Never raises: the artist is leaving."""
+        try:
+            response = self._session.put(
+                job.cancel_url,
+                headers=self._authorization,
+                timeout=CANCEL_TIMEOUT_S,
+                allow_redirects=False,
+            )
+        except requests.RequestException:
+            return False
+        return response.ok
+
+    def download(self, url: str) -> bytes:
+        """The bytes of a result picture, fetched without the key."""
+        trusted = self._hosts.check_picture_url(url)
+        return self._repeat(lambda: self._download_once(trusted))
+
+    def _download_once(self, url: str) -> bytes:
+        with self._session.get(
+            url, timeout=READ_TIMEOUT_S, stream=True, allow_redirects=False
+        ) as response:
+            if response.status_code != 200:
+                raise _Again(refusal(response))
+            body = bytearray()
+            for chunk in response.iter_content(_CHUNK):
+                body += chunk
+                if len(body) > MAX_PICTURE_BYTES:
+                    raise ResultError("The result is too large.", "Ask for a smaller size.")
+            return bytes(body)
+
+    def _read(self, url: str, params: dict[str, str] | None = None) -> requests.Response:
+        return self._repeat(lambda: self._read_once(url, params))
+
+    def _read_once(self, url: str, params: dict[str, str] | None) -> requests.Response:
+        response = self._session.get(
+            url,
+            params=params,
+            headers=self._authorization,
+            timeout=READ_TIMEOUT_S,
+            allow_redirects=False,
+        )
+        if response.ok:
+            return response
+        # With both headers the failure is the job's own outcome, and final.
+        own = {"x-fal-request-id", "x-fal-error-type"} <= {key.lower() for key in response.headers}
+        if response.status_code in _REPEATABLE and not own:
+            raise _Again(refusal(response))
+        raise refusal(response)
+
+    def _repeat(self, once: Callable[[], T]) -> T:
+        """``once``, tried again while its failure may pass."""
+        failure: Exception = RemoteError("fal could not be reached.", _OFFLINE)
+        for attempt in range(READ_TRIES):
+            if attempt:
+                time.sleep(0.2 * 2**attempt)
+            try:
+                return once()
+            except _Again as error:
+                failure = error.failure
+            except requests.RequestException as error:
+                failure = RemoteError("The connection to fal broke.", _OFFLINE)
+                failure.__cause__ = error
+        raise failure
+
+
+def _never_connected(error: requests.RequestException) -> bool:
+    """Whether no byte of the request can have arrived: no name, no connection or no TLS."""
+    if isinstance(error, requests.ConnectTimeout | requests.exceptions.SSLError):
+        return True
+    reason = getattr(error.args[0] if error.args else None, "reason", None)
+    return isinstance(reason, NewConnectionError)
+
+
+class _Again(Exception):  # noqa: N818 - a signal between two functions, never seen outside
+    """A failure that may pass when the request is repeated."""
+
+    def __init__(self, failure: Exception) -> None:
+        super().__init__(str(failure))
+        self.failure = failure

@@ -1,0 +1,152 @@
+"""One edit on fal: check, price, send, wait, fetch."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import os
+from functools import cache
+
+import requests
+import torch
+
+from ..canvas import restore
+from ..errors import EditCancelled, FlaggedError, ResultError
+from ..host import RemoteHost
+from ..images import check_shown, decode, to_tensor
+from ..preparation import Prepared, Stopwatch, prepare
+from ..request import EditRequest, EditResult
+from .answers import Answer, Job
+from .client import FalClient, new_session
+from .hosts import ENDPOINT, Hosts
+from .keys import find_key
+from .payload import FalOptions, build_payload, data_uri
+from .pricing import Estimate, budget, cost_of, estimate
+from .waiting import wait
+
+__all__ = ["FalEngine", "FalOptions"]
+
+TRAINED_REFERENCES = 3
+
+
+class FalEngine:
+    """Carries out edits on fal's endpoint, with the key and hosts of this machine."""
+
+    def __init__(self, host: RemoteHost) -> None:
+        self._host = host
+
+    def edit(self, request: EditRequest, options: FalOptions) -> EditResult:
+        """Run ``request``; blocks until the pictures are here.
+
+        Key, inputs and price are checked before anything is sent. Raises ``FireRedError``, or
+        ``EditCancelled`` after telling fal to stop.
+        """
+        prepared = prepare(request)
+        hosts = Hosts.from_environment(os.environ)
+        key = find_key(os.environ, self._host.data_folder)
+        client = FalClient(key, hosts, _session())
+        price = estimate(prepared.plan.canvas, request.num_images)
+        budget.reserve(self._host.run_id, price, options.max_cost)
+        return _Run(prepared, options, client, self._host, price).carry_out()
+
+
+@cache
+def _session() -> requests.Session:
+    return new_session()
+
+
+class _Run:
+    """One edit on its way through fal."""
+
+    def __init__(
+        self,
+        prepared: Prepared,
+        options: FalOptions,
+        client: FalClient,
+        host: RemoteHost,
+        price: Estimate,
+    ) -> None:
+        self._prepared = prepared
+        self._options = options
+        self._client = client
+        self._host = host
+        self._price = price
+        self._watch = Stopwatch()
+
+    def carry_out(self) -> EditResult:
+        with self._watch.phase("send"):
+            job = self._submit()
+        with self._watch.phase("wait"):
+            wait(self._client, job, self._host)
+        with self._watch.phase("fetch"):
+            answer = self._client.result(job)
+            images, dropped = self._fetch(answer)
+        self._host.progress(100, 100)
+        result = self._result(job, answer, images, dropped)
+        self._host.say(f"{self._prepared.summary()}\n{self._cost_line(answer)}")
+        return result
+
+    def _submit(self) -> Job:
+        self._host.say(f"uploading, {self._price}")
+        self._host.progress(0, 100)
+        quality = self._options.upload_quality
+        urls = [data_uri(pixels, quality) for pixels in self._prepared.placed_references()]
+        if self._host.cancelled():
+            raise EditCancelled
+        return self._client.submit(build_payload(self._prepared, self._options, urls))
+
+    def _fetch(self, answer: Answer) -> tuple[torch.Tensor, list[int]]:
+        """The pictures that may be shown, (B, H, W, 3), and the numbers of those that may not."""
+        dropped = [number for number, flag in enumerate(answer.flagged, 1) if flag]
+        kept = [url for url, flag in zip(answer.urls, answer.flagged, strict=True) if not flag]
+        if not kept:
+            raise FlaggedError(
+                "fal's safety checker withheld every picture.",
+                "Change the prompt or the pictures; the edit was billed.",
+            )
+        self._host.say("downloading")
+        return torch.stack([self._picture(url) for url in kept]), dropped
+
+    def _picture(self, url: str) -> torch.Tensor:
+        data = _inline(url) if url.startswith("data:") else self._client.download(url)
+        picture = to_tensor(decode(data))
+        check_shown(picture)
+        return restore(picture, self._prepared.plan)
+
+    def _result(
+        self, job: Job, answer: Answer, images: torch.Tensor, dropped: list[int]
+    ) -> EditResult:
+        request = self._prepared.request
+        seed = request.seed if answer.seed is None else answer.seed
+        receipt = self._prepared.receipt("fal", ENDPOINT, [seed])
+        receipt.notices += [f"the safety checker withheld picture {n}" for n in dropped]
+        receipt.timings_s = self._watch.seconds
+        receipt.details = {
+            "request_id": job.request_id,
+            "prompt_used": answer.prompt,
+            "fal_timings": answer.timings,
+            "billed_units": "unknown" if answer.units is None else answer.units,
+            "cost_usd": cost_of(answer.units),
+            "enable_safety_checker": self._options.enable_safety_checker,
+            "output_format": self._options.output_format,
+            "sync_mode": self._options.sync_mode,
+            "upload_quality": self._options.upload_quality,
+        }
+        return EditResult(images, seed, receipt)
+
+    def _cost_line(self, answer: Answer) -> str:
+        cost = cost_of(answer.units)
+        return f"cost {cost}" if isinstance(cost, str) else f"cost ${cost:.4f}"
+
+
+def _inline(uri: str) -> bytes:
+    """The bytes of a data URI, which ``sync_mode`` answers with."""
+    header, _, body = uri.partition(",")
+    try:
+        if not header.endswith(";base64"):
+            raise ValueError(header)
+        return base64.b64decode(body, validate=True)
+    except (ValueError, binascii.Error):
+        raise ResultError(
+            "The picture inside fal's answer is damaged.", "Run the edit again."
+        ) from None

@@ -1,0 +1,42 @@
+"""Where the fal key is found. It is read anew for every edit and kept nowhere."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from ..errors import MissingKeyError
+
+KEY_FILE = "fal_key"
+"""One line in the data folder, readable by this user only."""
+
+
+def find_key(environ: Mapping[str, str], data_folder: Path) -> str:
+    """The key from the environment, else from the key file; ``MissingKeyError`` if neither."""
+    key = environ.get("FAL_KEY", "").strip() or _pair(environ) or _from_file(data_folder / KEY_FILE)
+    if not key:
+        raise MissingKeyError(
+            "No fal key was found.",
+            "Get one at fal.ai/dashboard/keys, set it as FAL_KEY in the environment, and restart "
+            "ComfyUI.",
+        )
+    return key
+
+
+def _pair(environ: Mapping[str, str]) -> str:
+    identity, secret = (
+        environ.get("FAL_KEY_ID", "").strip(),
+        environ.get("FAL_KEY_SECRET", "").strip(),
+    )
+    return f"{identity}:{secret}" if identity and secret else ""
+
+
+def _from_file(file: Path) -> str:
+    try:
+        return file.read_text(encoding="utf-8").strip()
+    except FileNotFoundError:
+        return ""
+    except (OSError, UnicodeDecodeError) as error:
+        raise MissingKeyError(
+            f"The key file {file.name} cannot be read.", "Write it again, or set FAL_KEY."
+        ) from error

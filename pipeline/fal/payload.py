@@ -1,0 +1,63 @@
+"""An edit as fal's endpoint document wants it."""
+
+from __future__ import annotations
+
+import base64
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from ..geometry import Preset, Size
+from ..images import Pixels, encode_jpeg, encode_png
+from ..preparation import Prepared
+
+OutputFormat = Literal["png", "jpeg"]
+UploadQuality = Literal["lossless", "jpeg 95"]
+
+
+@dataclass(frozen=True)
+class FalOptions:
+    """What only fal knows of an edit. ``max_cost`` is in US dollars for the whole run."""
+
+    enable_safety_checker: bool = True
+    output_format: OutputFormat = "png"
+    sync_mode: bool = False
+    upload_quality: UploadQuality = "lossless"
+    max_cost: float = 1.0
+
+
+def build_payload(prepared: Prepared, options: FalOptions, image_urls: list[str]) -> dict[str, Any]:
+    """The body of the submit: every field of the document, none left to a default."""
+    request = prepared.request
+    return {
+        "prompt": prepared.prompt,
+        "image_urls": image_urls,
+        "image_size": _image_size(prepared),
+        "num_inference_steps": request.num_inference_steps,
+        "seed": request.seed,
+        "guidance_scale": request.guidance_scale,
+        "sync_mode": options.sync_mode,
+        "num_images": request.num_images,
+        "enable_safety_checker": options.enable_safety_checker,
+        "output_format": options.output_format,
+        "negative_prompt": request.negative_prompt,
+        "acceleration": request.acceleration,
+    }
+
+
+def _image_size(prepared: Prepared) -> str | dict[str, int]:
+    canvas, policy = prepared.plan.canvas, prepared.request.size
+    if isinstance(policy, Preset) and canvas == prepared.plan.output:
+        return policy.name
+    return _dimensions(canvas)
+
+
+def _dimensions(size: Size) -> dict[str, int]:
+    return {"width": size.width, "height": size.height}
+
+
+def data_uri(pixels: Pixels, quality: UploadQuality) -> str:
+    """``pixels`` encoded and inlined; holds no metadata of the original file."""
+    kind, data = (
+        ("png", encode_png(pixels)) if quality == "lossless" else ("jpeg", encode_jpeg(pixels))
+    )
+    return f"data:image/{kind};base64,{base64.b64encode(data).decode('ascii')}"

@@ -1,0 +1,232 @@
+"""Which size an edit has, on which canvas it runs, and the exact way back.
+
+Everything is one uniform scale and padding on the right and bottom edge, never a stretch and never
+a crop of the artist's picture. The model works in cells of 16 pixels (8 from the VAE, 2 from the
+transformer's patches), so a canvas is a whole number of cells.
+
+*Locked*: the asked aspect is that of the main reference. Main reference and canvas share one grid
+and the way back is the exact inverse, so nothing can shift, zoom or change shape.
+*Recomposed*: another aspect was asked for; every reference keeps its own grid.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+from .errors import InputError
+
+CELL = 16
+MEGAPIXEL = 1024 * 1024
+"""Pixels the model was trained at; the unit of every ``megapixels`` input."""
+
+MAX_ASPECT = 8
+MIN_SIDE = 16
+MAX_CANVAS_MEGAPIXELS = 16
+
+PRESETS = {
+    "square_hd": (1024, 1024),
+    "square": (512, 512),
+    "portrait_4_3": (768, 1024),
+    "portrait_16_9": (576, 1024),
+    "landscape_4_3": (1024, 768),
+    "landscape_16_9": (1024, 576),
+}
+"""fal's size names, width and height in pixels."""
+
+
+@dataclass(frozen=True)
+class Size:
+    width: int
+    height: int
+
+    @property
+    def area(self) -> int:
+        return self.width * self.height
+
+    def __str__(self) -> str:
+        return f"{self.width}x{self.height}"
+
+
+@dataclass(frozen=True)
+class MatchImage:
+    """The output has exactly the width and height of reference ``index`` (from 1)."""
+
+    index: int = 1
+
+
+@dataclass(frozen=True)
+class Preset:
+    """One of ``PRESETS``."""
+
+    name: str
+
+
+@dataclass(frozen=True)
+class Custom:
+    """An explicit width and height in pixels."""
+
+    width: int
+    height: int
+
+
+@dataclass(frozen=True)
+class Megapixels:
+    """The aspect of reference 1 at this area, sides a multiple of 16."""
+
+    megapixels: float
+
+
+SizePolicy: TypeAlias = MatchImage | Preset | Custom | Megapixels
+
+
+@dataclass(frozen=True)
+class Fit:
+    """How a reference is laid on its grid: scaled by ``scale``, then its edge pixels repeated."""
+
+    source: Size
+    grid: Size
+    scale: float
+
+    @property
+    def box(self) -> tuple[float, float, float, float]:
+        """The part of the source plane (left, top, right, bottom) that the grid shows."""
+        return (0.0, 0.0, self.grid.width / self.scale, self.grid.height / self.scale)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The whole geometry of one edit.
+
+    ``frame`` is the part of the canvas (width, height from the top left, in pixels, not whole
+    numbers) that becomes the output.
+    """
+
+    canvas: Size
+    frame: tuple[float, float]
+    output: Size
+    fits: tuple[Fit, ...]
+    locked: bool
+    notices: tuple[str, ...] = field(default=())
+
+
+def plan(policy: SizePolicy, sizes: list[Size], working_megapixels: float) -> Plan:
+    """Plan an edit of references of ``sizes``; the first is the main one.
+
+    Raises ``InputError`` for a size that no canvas can hold, or a policy that names a missing
+    reference.
+    """
+    main = _main_index(policy, sizes)
+    for size in sizes:
+        _check_shape("A reference", size)
+    output = _output_size(policy, sizes)
+    _check_shape("The output", output)
+    area = working_megapixels * MEGAPIXEL or output.area
+    _check_area(area)
+    # Only the megapixels policy rounds sides to cells; elsewhere a pixel off is another aspect.
+    tolerance = CELL if isinstance(policy, Megapixels) else 1
+    placed = _content_scale(sizes[main], output, tolerance)
+    frame_scale = math.sqrt(area / output.area)
+    frame = (output.width * frame_scale, output.height * frame_scale)
+    canvas = Size(_cells(frame[0]), _cells(frame[1]))
+    fits = tuple(
+        Fit(size, canvas, placed * frame_scale)
+        if placed and index == main
+        else _own_grid(size, min(area, MEGAPIXEL))
+        for index, size in enumerate(sizes)
+    )
+    return Plan(canvas, frame, output, fits, bool(placed), _notices(output, area, bool(placed)))
+
+
+def _main_index(policy: SizePolicy, sizes: list[Size]) -> int:
+    if not isinstance(policy, MatchImage):
+        return 0
+    if not 1 <= policy.index <= len(sizes):
+        raise InputError(
+            f"The size follows image {policy.index}, but {len(sizes)} connected.",
+            "Connect that picture or lower size index.",
+        )
+    return policy.index - 1
+
+
+def _output_size(policy: SizePolicy, sizes: list[Size]) -> Size:
+    match policy:
+        case MatchImage(index):
+            return sizes[index - 1]
+        case Preset(name):
+            return Size(*_preset(name))
+        case Custom(width, height):
+            return Size(width, height)
+        case Megapixels(megapixels):
+            return _whole_cells(sizes[0], megapixels * MEGAPIXEL)
+
+
+def _whole_cells(size: Size, area: float) -> Size:
+    """About ``area`` pixels in the aspect of ``size``, both sides a multiple of 16.
+
+    The longer side is rounded first and the shorter one up, so that the picture fills the longer
+    side exactly and misses the shorter one by less than a cell.
+    """
+    long = CELL * max(1, round(max(size.width, size.height) * math.sqrt(area / size.area) / CELL))
+    scale = long / max(size.width, size.height)
+    return Size(_cells(size.width * scale), _cells(size.height * scale))
+
+
+def _preset(name: str) -> tuple[int, int]:
+    if name not in PRESETS:
+        raise InputError(f"There is no size preset {name!r}.", f"Choose {', '.join(PRESETS)}.")
+    return PRESETS[name]
+
+
+def _content_scale(main: Size, output: Size, tolerance: float) -> float:
+    """Output pixels per pixel of the main reference, or 0 where the aspect is another.
+
+    The same aspect means: the reference, scaled to touch one side of the output, misses the other
+    by less than ``tolerance`` pixels. That strip is padding, not stretch.
+    """
+    scale = min(output.width / main.width, output.height / main.height)
+    slack_x = output.width - main.width * scale
+    slack_y = output.height - main.height * scale
+    return scale if max(slack_x, slack_y) < tolerance else 0.0
+
+
+def _own_grid(size: Size, area: float) -> Fit:
+    scale = math.sqrt(area / size.area)
+    return Fit(size, Size(_cells(size.width * scale), _cells(size.height * scale)), scale)
+
+
+def _cells(length: float) -> int:
+    # A length that is whole but for rounding noise must not be given another cell.
+    return CELL * max(1, math.ceil(length / CELL - 1e-6))
+
+
+def _check_shape(what: str, size: Size) -> None:
+    short, long = sorted((size.width, size.height))
+    if short < MIN_SIDE:
+        raise InputError(f"{what} is {size} pixels.", f"Both sides must be {MIN_SIDE} or more.")
+    if long > MAX_ASPECT * short:
+        raise InputError(
+            f"{what} is {size} pixels, longer than {MAX_ASPECT}:1.", "Crop it or pad it first."
+        )
+
+
+def _check_area(area: float) -> None:
+    if area > MAX_CANVAS_MEGAPIXELS * MEGAPIXEL:
+        raise InputError(
+            f"The edit would run at {area / MEGAPIXEL:.1f} megapixels.",
+            f"Set working_megapixels to {MAX_CANVAS_MEGAPIXELS} or less; 1.0 suits the model.",
+        )
+
+
+def _notices(output: Size, area: float, locked: bool) -> tuple[str, ...]:
+    notices = []
+    if not locked:
+        notices.append("recomposed, no pixel lock: the output has another aspect than its image")
+    # Less than one percent of area is the rounding of a size, not a loss of detail.
+    if output.area > area * 1.01:
+        notices.append(
+            f"runs at {area / MEGAPIXEL:.2f} of {output.area / MEGAPIXEL:.2f} megapixels and is "
+            "scaled up; edit a region for full detail"
+        )
+    return tuple(notices)

@@ -1,0 +1,135 @@
+"""Pictures in their three forms: IMAGE tensors, uint8 arrays and encoded bytes."""
+
+from __future__ import annotations
+
+import io
+import zlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import numpy as np
+import torch
+from PIL import Image
+
+from .errors import InputError, ResultError
+from .geometry import Size
+
+Pixels: TypeAlias = np.ndarray[tuple[int, ...], np.dtype[np.uint8]]
+"""(H, W, 3) uint8 RGB."""
+
+ALPHA_BACKGROUND = 255
+"""Transparent references are laid over white: what a viewer shows, and what FireRed was fed."""
+
+MAX_REFERENCES = 10
+MAX_DECODED_PIXELS = 8192 * 8192
+_FORMATS = ("PNG", "JPEG", "WEBP")
+
+
+@dataclass(frozen=True)
+class Reference:
+    """One picture to edit from. ``had_alpha``: it was composited over white."""
+
+    pixels: Pixels
+    had_alpha: bool = False
+
+    @property
+    def size(self) -> Size:
+        height, width = self.pixels.shape[:2]
+        return Size(width, height)
+
+
+def references_from(images: Mapping[str, torch.Tensor]) -> tuple[Reference, ...]:
+    """Flatten sockets and batches to numbered references, in the order of the sockets.
+
+    Each tensor is (B, H, W, C) or (H, W, C), floating point in 0..1, with 1, 3 or 4 channels, on
+    any device. Raises ``InputError`` for anything else, and for more than ``MAX_REFERENCES``.
+    """
+    pictures = [picture for name, batch in images.items() for picture in _split(name, batch)]
+    if len(pictures) > MAX_REFERENCES:
+        raise InputError(
+            f"{len(pictures)} pictures are connected.", f"Connect at most {MAX_REFERENCES}."
+        )
+    return tuple(pictures)
+
+
+def _split(name: str, batch: torch.Tensor) -> Iterable[Reference]:
+    shape = tuple(batch.shape)
+    if len(shape) == 3:
+        batch = batch[None]
+    if batch.ndim != 4 or batch.shape[-1] not in (1, 3, 4) or 0 in shape:
+        raise InputError(
+            f"{name} is not a picture: its shape is {shape}.",
+            "Connect an IMAGE of shape (batch, height, width, channels).",
+        )
+    for picture in batch:
+        pixels = to_uint8(name, picture)
+        yield Reference(*_flatten_alpha(pixels))
+
+
+def to_uint8(name: str, picture: torch.Tensor) -> Pixels:
+    """(H, W, C) floating point in 0..1 to uint8, rounded to nearest; ``InputError`` on NaN."""
+    values = picture.detach().to("cpu", torch.float32)
+    if not torch.isfinite(values).all():
+        raise InputError(
+            f"{name} holds NaN or infinite values.", "Check the node that makes this picture."
+        )
+    return (values * 255).round_().clamp_(0, 255).to(torch.uint8).numpy()
+
+
+def _flatten_alpha(pixels: Pixels) -> tuple[Pixels, bool]:
+    channels = pixels.shape[2]
+    if channels == 3:
+        return pixels, False
+    if channels == 1:
+        return np.repeat(pixels, 3, axis=2), False
+    alpha = pixels[..., 3:].astype(np.float32) / 255
+    over = pixels[..., :3] * alpha + ALPHA_BACKGROUND * (1 - alpha)
+    return np.rint(over).astype(np.uint8), bool((pixels[..., 3] < 255).any())
+
+
+def to_tensor(pixels: Pixels) -> torch.Tensor:
+    """(H, W, 3) uint8 to (H, W, 3) float32 in 0..1."""
+    return torch.from_numpy(np.array(pixels)).to(torch.float32).div_(255)
+
+
+def encode_png(pixels: Pixels) -> bytes:
+    """Lossless and quick: photographs come out no larger than at Pillow's default, sooner."""
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "PNG", compress_level=1, compress_type=zlib.Z_RLE)
+    return buffer.getvalue()
+
+
+def encode_jpeg(pixels: Pixels) -> bytes:
+    """Quality 95 with full colour resolution (4:4:4)."""
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "JPEG", quality=95, subsampling=0)
+    return buffer.getvalue()
+
+
+def decode(data: bytes) -> Pixels:
+    """Bytes of a PNG, JPEG or WebP to RGB pixels; ``ResultError`` if they are anything else.
+
+    The type is read from the bytes: what a server declares about them is not always true.
+    """
+    try:
+        with Image.open(io.BytesIO(data), formats=_FORMATS) as picture:
+            if picture.width * picture.height > MAX_DECODED_PIXELS:
+                raise ResultError(
+                    f"The result is {picture.width}x{picture.height} pixels.",
+                    "Ask for a smaller size.",
+                )
+            return np.asarray(picture.convert("RGB"))
+    except (OSError, SyntaxError, ValueError) as error:
+        raise ResultError("The result is not a readable picture.", "Run the edit again.") from error
+
+
+def check_shown(picture: torch.Tensor) -> None:
+    """Raise ``ResultError`` where (H, W, 3) ``picture`` is NaN or black throughout."""
+    if not torch.isfinite(picture).all():
+        raise ResultError(
+            "The model produced NaN values.",
+            "Use acceleration none and bf16, and report it if it stays.",
+        )
+    if picture.max() <= 0:
+        raise ResultError("The result is black throughout.", "Try another seed or prompt.")

@@ -1,0 +1,1 @@
+"""The local engine: FireRed on this machine, over diffusers' and transformers' modules."""

@@ -1,0 +1,90 @@
+"""The denoising loop: the mathematics of the reference pipeline, step by step."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from .latents import Tokens
+
+if TYPE_CHECKING:
+    from diffusers import FlowMatchEulerDiscreteScheduler, QwenImageTransformer2DModel
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """What steers the picture.
+
+    ``positive`` and ``negative`` are prompt embeddings (1, L, D); without ``negative`` there is no
+    guidance. ``references`` are the pictures to edit from.
+    """
+
+    positive: Tensor
+    negative: Tensor | None
+    references: Sequence[Tokens]
+    guidance_scale: float
+
+
+def denoise(
+    transformer: QwenImageTransformer2DModel,
+    scheduler: FlowMatchEulerDiscreteScheduler,
+    noise: Tokens,
+    conditions: Conditions,
+    on_step: Callable[[], None],
+) -> Tokens:
+    """Turn ``noise`` into the latents of the edited picture.
+
+    ``on_step`` is called after every step. The latents are rounded to their own dtype after each,
+    and the timestep before it is divided, because the reference does both.
+    """
+    latents = noise.values
+    predict = _Predictor(transformer, noise, conditions)
+    for timestep in scheduler.timesteps:
+        time = timestep.expand(1).to(latents.dtype) / 1000
+        velocity = predict(latents, time)
+        latents = scheduler.step(velocity, timestep, latents, return_dict=False)[0]
+        on_step()
+    return Tokens(latents, noise.grid)
+
+
+class _Predictor:
+    """The velocity of the current latents, guided if there is a negative prompt."""
+
+    def __init__(
+        self, transformer: QwenImageTransformer2DModel, noise: Tokens, conditions: Conditions
+    ) -> None:
+        self._transformer = transformer
+        self._conditions = conditions
+        self._references = [reference.values for reference in conditions.references]
+        grids = [noise.grid, *(reference.grid for reference in conditions.references)]
+        self._shapes = [[(1, rows, columns) for rows, columns in grids]]
+
+    def __call__(self, latents: Tensor, time: Tensor) -> Tensor:
+        conditional = self._pass(latents, time, self._conditions.positive)
+        if self._conditions.negative is None:
+            return conditional
+        unconditional = self._pass(latents, time, self._conditions.negative)
+        return _guide(conditional, unconditional, self._conditions.guidance_scale)
+
+    def _pass(self, latents: Tensor, time: Tensor, embeddings: Tensor) -> Tensor:
+        output: Tensor = self._transformer(
+            hidden_states=torch.cat([latents, *self._references], dim=1),
+            timestep=time,
+            encoder_hidden_states=embeddings,
+            encoder_hidden_states_mask=None,
+            img_shapes=self._shapes,
+            return_dict=False,
+        )[0]
+        return output[:, : latents.shape[1]]
+
+
+def _guide(conditional: Tensor, unconditional: Tensor, scale: float) -> Tensor:
+    """True classifier-free guidance, each token brought back to its conditional length."""
+    combined = unconditional + scale * (conditional - unconditional)
+    wanted = conditional.norm(dim=-1, keepdim=True)
+    guided: Tensor = combined * (wanted / combined.norm(dim=-1, keepdim=True))
+    return guided

@@ -1,0 +1,213 @@
+"""From files on disk to the modules of the model, checked before anything is loaded."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import torch
+from torch import nn
+
+from ..errors import BrokenModelError, MissingModelError, MissingPackageError, NotYetError
+from ..host import Handle, LocalHost, Reporter
+from .cancelling import check_cancelled
+from .encoding import TEMPLATE_HEAD, TEMPLATE_HEAD_TOKENS
+
+if TYPE_CHECKING:
+    from diffusers import FlowMatchEulerDiscreteScheduler
+    from transformers import Qwen2VLProcessor
+
+Precision = Literal["auto", "bf16", "fp8", "int8"]
+
+PIPELINE_CLASS = "QwenImageEditPlusPipeline"
+PACKAGES = {
+    "diffusers": "diffusers>=0.40",
+    "transformers": "transformers>=5.0",
+    "accelerate": "accelerate>=1.1",
+    "torchvision": "torchvision",
+}
+"""Modules the local engine imports, and what pip calls them."""
+
+_WEIGHT_PARTS = ("text_encoder", "transformer", "vae")
+_OTHER_PARTS = {
+    "processor": "preprocessor_config.json",
+    "scheduler": "scheduler_config.json",
+}
+
+
+@dataclass(frozen=True)
+class FireRedModel:
+    """A loaded model: three modules under the host's memory management, and what goes with them.
+
+    ``name`` is shown in receipts and holds no path.
+    """
+
+    name: str
+    transformer: Handle
+    text_encoder: Handle
+    vae: Handle
+    scheduler: FlowMatchEulerDiscreteScheduler
+    processor: Qwen2VLProcessor
+    precision: str
+
+
+def check_packages() -> None:
+    """Raise ``MissingPackageError`` naming everything to install; imports nothing."""
+    missing = [pip for name, pip in PACKAGES.items() if importlib.util.find_spec(name) is None]
+    if missing:
+        raise MissingPackageError(
+            f"The local engine needs {', '.join(missing)}.",
+            f"Run: pip install {' '.join(repr(name) for name in missing)}, then restart ComfyUI. "
+            "FireRed Edit (fal) works without.",
+        )
+
+
+def load_folder(folder: Path, precision: Precision, host: LocalHost) -> FireRedModel:
+    """Load a diffusers folder of FireRed-Image-Edit.
+
+    Raises a ``SetupError`` that names the file before any weight is read, if the folder is not
+    complete, not safetensors, or of another model. Cancel is honoured between the parts.
+    """
+    check_packages()
+    check_folder(folder)
+    dtype = _dtype(folder, precision)
+    # Parameters made under inference mode could never be patched or moved in place again.
+    with torch.inference_mode(False):
+        modules = {part: _load_module(folder, part, dtype, host) for part in _WEIGHT_PARTS}
+        host.say("loading processor")
+        scheduler, processor = _load_scheduler(folder), _load_processor(folder)
+    return FireRedModel(
+        name=folder.name,
+        scheduler=scheduler,
+        processor=processor,
+        precision=str(dtype).removeprefix("torch."),
+        **{part: host.manage(module) for part, module in modules.items()},
+    )
+
+
+def check_folder(folder: Path) -> None:
+    """Read names and headers only; raise ``MissingModelError`` or ``BrokenModelError``."""
+    if not folder.is_dir():
+        raise MissingModelError(
+            f"There is no model folder {folder.name!r}.",
+            "Put the FireRed-Image-Edit-1.1 folder into ComfyUI's models/diffusers.",
+        )
+    found = _read_json(folder / "model_index.json").get("_class_name")
+    if found != PIPELINE_CLASS:
+        raise BrokenModelError(
+            f"{folder.name} is a {found}, not a {PIPELINE_CLASS}.",
+            "Choose a FireRed-Image-Edit folder.",
+        )
+    for part, name in _OTHER_PARTS.items():
+        _read_json(folder / part / name)
+    for part in _WEIGHT_PARTS:
+        _read_json(folder / part / "config.json")
+        for file in _weight_files(folder / part):
+            _check_header(file)
+
+
+def _read_json(file: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise _missing(file) from None
+    except (OSError, ValueError) as error:
+        raise _broken(file, "is not readable JSON") from error
+    if not isinstance(content, dict):
+        raise _broken(file, "is not a JSON object")
+    return content
+
+
+def _weight_files(part: Path) -> Iterator[Path]:
+    """Every safetensors file of a part, from its index where it is sharded."""
+    indexes = sorted(part.glob("*.safetensors.index.json"))
+    if indexes:
+        names = set(_read_json(indexes[0]).get("weight_map", {}).values())
+    else:
+        names = {file.name for file in part.glob("*.safetensors")}
+    if not names:
+        raise _missing(part / "*.safetensors")
+    yield from (part / name for name in sorted(names))
+
+
+def _check_header(file: Path) -> list[str]:
+    """The names of the tensors in ``file``; a truncated file is noticed by its length."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(file, framework="pt") as opened:
+            return list(opened.keys())
+    except FileNotFoundError:
+        raise _missing(file) from None
+    except (SafetensorError, OSError) as error:
+        raise _broken(file, "is truncated or not a safetensors file") from error
+
+
+def _dtype(folder: Path, precision: Precision) -> torch.dtype:
+    """``auto`` keeps what the transformer was stored in."""
+    from safetensors import safe_open
+
+    if precision == "bf16":
+        return torch.bfloat16
+    if precision != "auto":
+        raise NotYetError(
+            f"precision {precision} is not available yet.", "Choose auto or bf16 for now."
+        )
+    file = next(_weight_files(folder / "transformer"))
+    with safe_open(file, framework="pt") as opened:
+        stored: torch.dtype = opened.get_tensor(next(iter(opened.keys()))).dtype
+    return stored
+
+
+def _load_module(folder: Path, part: str, dtype: torch.dtype, host: Reporter) -> nn.Module:
+    check_cancelled(host)
+    host.say(f"loading {part.replace('_', ' ')}")
+    module: nn.Module = _module_class(part).from_pretrained(
+        folder / part, dtype=dtype, local_files_only=True
+    )
+    return module.eval().requires_grad_(False)
+
+
+def _module_class(part: str) -> Any:
+    if part == "text_encoder":
+        # Without the language head: an edit needs hidden states, not words.
+        from transformers import Qwen2_5_VLModel
+
+        return Qwen2_5_VLModel
+    from diffusers import AutoencoderKLQwenImage, QwenImageTransformer2DModel
+
+    return QwenImageTransformer2DModel if part == "transformer" else AutoencoderKLQwenImage
+
+
+def _load_scheduler(folder: Path) -> FlowMatchEulerDiscreteScheduler:
+    from diffusers import FlowMatchEulerDiscreteScheduler
+
+    return FlowMatchEulerDiscreteScheduler.from_pretrained(
+        folder / "scheduler", local_files_only=True
+    )
+
+
+def _load_processor(folder: Path) -> Qwen2VLProcessor:
+    from transformers import Qwen2VLProcessor
+
+    processor = Qwen2VLProcessor.from_pretrained(folder / "processor", local_files_only=True)
+    head = len(processor.tokenizer(TEMPLATE_HEAD)["input_ids"])
+    if head != TEMPLATE_HEAD_TOKENS:
+        # The embeddings of the head are dropped by count; another count gives nonsense in silence.
+        raise _broken(folder / "processor", "has another vocabulary than Qwen2.5-VL")
+    return processor
+
+
+def _missing(file: Path) -> MissingModelError:
+    return MissingModelError(
+        f"The model folder lacks {file.parent.name}/{file.name}.",
+        "Download the folder again; all its files are needed.",
+    )
+
+
+def _broken(file: Path, how: str) -> BrokenModelError:
+    return BrokenModelError(f"{file.parent.name}/{file.name} {how}.", "Download this file again.")

@@ -1,0 +1,1 @@
+"""Doubles: real stand-ins for what the tests must not reach."""
