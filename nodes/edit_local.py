@@ -61,9 +61,10 @@ class FireRedEdit(io.ComfyNode):
 
     @classmethod
     def validate_inputs(
-        cls, prompt: str | None = None, images: Any = None, size: Any = None
+        cls, prompt: str | None = None, *, images: Any = None, size: Any = None
     ) -> bool | str:
-        # ComfyUI passes the dynamic inputs along whether they are wanted or not.
+        # ComfyUI passes the dynamic inputs along whether they are wanted or not; as keywords they
+        # keep its own checks, and only the prompt is marked as wrong.
         return check_prompt(prompt)
 
     @classmethod

@@ -5,7 +5,7 @@ Ids, types, ranges and order are part of every saved workflow and never change.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 from comfy_api.latest import io
@@ -211,9 +211,20 @@ def to_request(
     size: dict[str, Any] | None,
     **sampling: Any,
 ) -> EditRequest:
-    """What the widgets say, in the vocabulary of the engines."""
+    """What the widgets say, in the vocabulary of the engines.
+
+    Raises ``InputError`` for what ComfyUI lets through: slots and choices that do not exist.
+    """
+    if unknown := sampling.keys() - _SAMPLING_NAMES:
+        raise InputError(
+            f"There is no input {', '.join(sorted(unknown))}.",
+            f"Pictures go to image_1 to image_{MAX_REFERENCES}.",
+        )
     references = references_from(images)
     return EditRequest(prompt=prompt, references=references, size=_policy(size), **sampling)
+
+
+_SAMPLING_NAMES = {field.name for field in fields(EditRequest)} - {"prompt", "references", "size"}
 
 
 def _policy(size: dict[str, Any] | None) -> SizePolicy:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -166,21 +166,44 @@ def _dtype(folder: Path, precision: Precision) -> torch.dtype:
 def _load_module(folder: Path, part: str, dtype: torch.dtype, host: Reporter) -> nn.Module:
     check_cancelled(host)
     host.say(f"loading {part.replace('_', ' ')}")
-    module: nn.Module = _module_class(part).from_pretrained(
-        folder / part, dtype=dtype, local_files_only=True
+    loader, extra = _loader(part)
+    loaded: tuple[nn.Module, dict[str, Any]] = loader(
+        folder / part, dtype=dtype, local_files_only=True, output_loading_info=True, **extra
     )
+    module, found = loaded
+    if missing := sorted(found["missing_keys"]):
+        # Both libraries only warn, and leave random values in their place.
+        raise _broken(folder / part, f"lacks {len(missing)} tensors, first {missing[0]}")
     return module.eval().requires_grad_(False)
 
 
-def _module_class(part: str) -> Any:
+def _loader(part: str) -> tuple[Callable[..., Any], dict[str, Any]]:
+    """The function that reads a part's folder, and what it needs to be told."""
     if part == "text_encoder":
-        # Without the language head: an edit needs hidden states, not words.
-        from transformers import Qwen2_5_VLModel
-
-        return Qwen2_5_VLModel
+        return _prompt_encoder_class().from_pretrained, {"key_mapping": _ENCODER_KEYS}
     from diffusers import AutoencoderKLQwenImage, QwenImageTransformer2DModel
 
-    return QwenImageTransformer2DModel if part == "transformer" else AutoencoderKLQwenImage
+    of_part = QwenImageTransformer2DModel if part == "transformer" else AutoencoderKLQwenImage
+    return of_part.from_pretrained, {}
+
+
+# The encoder is stored under either of two naming schemes, by the age of the transformers library
+# that saved it.
+_ENCODER_KEYS = {
+    r"^model\.(?!language_model\.|visual\.)": "language_model.",
+    r"^model\.(language_model|visual)\.": r"\1.",
+}
+
+
+def _prompt_encoder_class() -> Any:
+    from transformers import Qwen2_5_VLModel
+
+    class PromptEncoder(Qwen2_5_VLModel):
+        """Qwen2.5-VL without its language head: an edit needs hidden states, not words."""
+
+        _keys_to_ignore_on_load_unexpected = (r"^lm_head\.",)
+
+    return PromptEncoder
 
 
 def _load_scheduler(folder: Path) -> FlowMatchEulerDiscreteScheduler:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -35,11 +34,10 @@ def pipeline(own_tiny_model: Path) -> Any:
 
 
 @pytest.fixture
-def small_references(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def small_references(monkeypatch: pytest.MonkeyPatch) -> None:
     """Shrink the areas to which the stock pipeline resizes every reference picture."""
     monkeypatch.setattr(stock, "CONDITION_IMAGE_SIZE", 96 * 96)
     monkeypatch.setattr(stock, "VAE_IMAGE_SIZE", 64 * 64)
-    yield
 
 
 def picture(width: int, height: int, seed: int = 0) -> Image.Image:
@@ -89,21 +87,19 @@ def test_folder_is_small(own_tiny_model: Path) -> None:
 
 def test_geometry_is_the_real_one(pipeline: Any) -> None:
     transformer, vae = pipeline.transformer.config, pipeline.vae.config
-    assert (transformer.in_channels, transformer.out_channels, transformer.patch_size) == (
-        64,
-        16,
-        2,
-    )
-    assert not transformer.guidance_embeds
+    assert (transformer.in_channels, transformer.out_channels) == (64, 16)
+    assert (transformer.patch_size, transformer.guidance_embeds) == (2, False)
     assert sum(transformer.axes_dims_rope) == transformer.attention_head_dim
     assert (vae.z_dim, pipeline.vae_scale_factor, vae.num_res_blocks) == (16, 8, 2)
-    text, vision = (
-        pipeline.text_encoder.config.text_config,
-        pipeline.text_encoder.config.vision_config,
-    )
+
+
+def test_text_encoder_geometry_is_the_real_one(pipeline: Any) -> None:
+    config = pipeline.text_encoder.config
+    text, vision = config.text_config, config.vision_config
     head_width = text.hidden_size // text.num_attention_heads
     assert sum(text.rope_parameters["mrope_section"]) == head_width // 2
-    assert text.hidden_size == vision.out_hidden_size == transformer.joint_attention_dim
+    assert text.hidden_size == pipeline.transformer.config.joint_attention_dim
+    assert text.hidden_size == vision.out_hidden_size
     assert (vision.patch_size, vision.spatial_merge_size, vision.window_size) == (14, 2, 112)
     assert 0 < len(vision.fullatt_block_indexes) < vision.depth
 

@@ -4,6 +4,7 @@ import threading
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from http import HTTPStatus
 from typing import Any, Literal, Self
 
 from .replies import Reply
@@ -15,11 +16,12 @@ Phase = Literal[
 
 Kind = Literal["answer", "reset", "lose", "truncate", "hang", "corrupt", "cut"]
 
-STREAM_KINDS: frozenset[Kind] = frozenset({"answer", "reset", "cut"})
+BODY_KINDS: frozenset[Kind] = frozenset({"truncate", "corrupt"})
+"""These need a body whose length is known, which a stream has not."""
 
 NGINX = """<html>
-<head><title>{0} Bad Gateway</title></head>
-<body><center><h1>{0} Bad Gateway</h1></center><hr><center>nginx</center></body>
+<head><title>{0}</title></head>
+<body><center><h1>{0}</h1></center><hr><center>nginx</center></body>
 </html>
 """
 
@@ -50,7 +52,7 @@ class Fault:
     @classmethod
     def nginx(cls, status: int = 502) -> Self:
         """The ingress in front of fal: html, and no x-fal-request-id."""
-        page = NGINX.format(status).encode()
+        page = NGINX.format(f"{status} {HTTPStatus(status).phrase}").encode()
         return cls("answer", reply=Reply(status, page, {"Content-Type": "text/html"}))
 
     @classmethod
@@ -97,7 +99,7 @@ class Faults:
         self._planned: dict[Phase, deque[Fault]] = {}
 
     def plan(self, phase: Phase, fault: Fault, times: int) -> None:
-        if phase == "stream" and fault.kind not in STREAM_KINDS:
+        if phase == "stream" and fault.kind in BODY_KINDS:
             raise ValueError(f"a stream cannot fail with {fault.kind!r}")
         if phase != "stream" and fault.kind == "cut":
             raise ValueError("only a stream can be cut after some events")

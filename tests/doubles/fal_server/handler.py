@@ -46,6 +46,7 @@ class Handler(BaseHTTPRequestHandler):
         call = self._call()
         if call is None:
             self._send(Reply.detail(411, "A Content-Length is required."))
+            self.close_connection = True
             return
         fault = self.server.desk.receive(call)
         if fault is None:
@@ -68,10 +69,14 @@ class Handler(BaseHTTPRequestHandler):
         super().setup()
         self.server.enter(self)
         self.fal_host = host
+        # Some clients ask for the tunnel in HTTP/1.0, where a connection ends with its answer.
+        self.close_connection = False
 
     def _wrap(self) -> None:
-        context = self.server.authority.context
-        self.request = context.wrap_socket(self.request, server_side=True)
+        # The handshake comes with the first read, which closing the server can interrupt.
+        self.request = self.server.authority.context.wrap_socket(
+            self.request, server_side=True, do_handshake_on_connect=False
+        )
 
     def _call(self) -> Call | None:
         """The request with its body; None when it does not tell how long that is."""
@@ -111,9 +116,9 @@ class Handler(BaseHTTPRequestHandler):
                 self._send(desk.answer(call), events=fault.events)
 
     def _reset(self) -> None:
-        linger = (socket.SOL_SOCKET, socket.SO_LINGER, CLOSE_WITH_RESET)
-        self.connection.setsockopt(*linger)
-        # Now, because the server would say goodbye before it closes. The file keeps it open.
+        self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, CLOSE_WITH_RESET)
+        # Closed here, for the server would shut it down properly first; and the file before it,
+        # for a socket stays open as long as a file of it.
         self.rfile.close()
         self.connection.close()
         self.close_connection = True

@@ -1,43 +1,64 @@
-"""Makes calls on fal's own client for a test, which talks to it over stdin and stdout.
+"""fal's own client, pointed at the double.
 
-That client reads its hosts when it is imported, so it needs a process for every server. A line
-of JSON with a method and its arguments asks; a line with the value or the error answers.
+It reads its hosts when it is imported, so every server needs one in a process of its own.
 """
 
 import json
+import os
+import subprocess
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
-import fal_client
-from PIL import Image
+from .server import FalServer
+
+PROCESS = Path(__file__).with_name("official_process.py")
+
+Call = Callable[..., dict[str, Any]]
+"""Takes the name and the arguments of a method of fal's client.
+
+Returns its `value` and, for a subscription, the `updates` it saw; or the `status`, `type` and
+`message` of the error that it raised.
+"""
+
+Way = Callable[[FalServer], dict[str, str]]
 
 
-def _plain(value: Any) -> Any:
-    if isinstance(value, fal_client.SyncRequestHandle):
-        return value.request_id
-    return {"state": type(value).__name__, **vars(value)}
+def direct(server: FalServer) -> dict[str, str]:
+    return {"FAL_RUN_HOST": server.run_host, "FAL_QUEUE_RUN_HOST": server.https_host}
 
 
-def _call(client: fal_client.SyncClient, method: str, arguments: dict[str, Any]) -> dict[str, Any]:
-    updates: list[Any] = []
-    if method == "subscribe":
-        arguments["on_queue_update"] = updates.append
-    if method == "upload_image":
-        arguments["image"] = Image.open(arguments["image"])
-    try:
-        value = getattr(client, method)(**arguments)
-    except fal_client.FalClientHTTPError as error:
-        return {"status": error.status_code, "type": error.error_type, "message": error.message}
-    return {"value": value, "updates": updates}
+def proxied(server: FalServer) -> dict[str, str]:
+    return {"HTTPS_PROXY": server.url}
 
 
-def main() -> None:
-    client = fal_client.SyncClient()
-    for line in sys.stdin:
-        method, arguments = json.loads(line)
-        sys.stdout.write(json.dumps(_call(client, method, arguments), default=_plain) + "\n")
-        sys.stdout.flush()
+def environment(**changes: str) -> dict[str, str]:
+    """This process's, without what might lead a client elsewhere."""
+    kept = {name: value for name, value in os.environ.items() if "proxy" not in name.lower()}
+    return kept | changes
 
 
-if __name__ == "__main__":
-    main()
+@contextmanager
+def official_client(server: FalServer, way: Way = direct) -> Iterator[Call]:
+    settings = {"FAL_KEY": server.key, "SSL_CERT_FILE": str(server.ca_file), **way(server)}
+    process = subprocess.Popen(
+        [sys.executable, PROCESS],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        env=environment(**settings),
+        text=True,
+    )
+    with process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        asked, answered = process.stdin, process.stdout
+
+        def call(method: str, **arguments: Any) -> dict[str, Any]:
+            asked.write(json.dumps([method, arguments]) + "\n")
+            asked.flush()
+            answer: dict[str, Any] = json.loads(answered.readline())
+            return answer
+
+        yield call

@@ -1,0 +1,50 @@
+"""Fixtures for all tests. The pack is loaded first, as ComfyUI loads it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from doubles.tiny_model import build_tiny_model
+from support.kinds import MakePhoto, MakeReference
+from support.pack import load_pack
+
+load_pack()
+
+from firered_edit.pipeline.images import Pixels, Reference  # noqa: E402 - needs the pack
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a tiny random-weight FireRed model in bf16."""
+    return build_tiny_model(tmp_path_factory.mktemp("models") / "tiny-firered")
+
+
+@pytest.fixture(scope="session")
+def tiny_model_fp32(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same in fp32, with the timestep kept away from the references."""
+    folder = tmp_path_factory.mktemp("models") / "tiny-firered-fp32"
+    return build_tiny_model(folder, dtype=torch.float32, zero_cond_t=True)
+
+
+@pytest.fixture(scope="session")
+def photo() -> MakePhoto:
+    """Photo-like pixels of a given width and height: smooth, coloured, with fine texture."""
+
+    def make(width: int, height: int) -> Pixels:
+        rng = np.random.default_rng(width * 10_007 + height)
+        x, y = np.meshgrid(np.linspace(0, 1, width), np.linspace(0, 1, height))
+        smooth = np.stack([x, y, 0.5 + 0.5 * np.sin(6 * x + 4 * y)], axis=-1)
+        noise = rng.normal(0, 0.02, smooth.shape)
+        return np.rint(np.clip(smooth + noise, 0, 1) * 255).astype(np.uint8)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def reference(photo: MakePhoto) -> MakeReference:
+    """A photo-like reference of a given width and height."""
+    return lambda width, height: Reference(photo(width, height))

@@ -1,0 +1,55 @@
+"""A picture maker for the loopback fal: the tiny model through the pack's own local engine."""
+
+from __future__ import annotations
+
+import tempfile
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from PIL import Image
+
+from doubles.tiny_model import build_tiny_model
+from support.pack import load_pack
+
+if TYPE_CHECKING:
+    from firered_edit.pipeline.local.weights import FireRedModel
+
+load_pack()
+
+
+def edit(inputs: dict[str, Any], pictures: list[Image.Image]) -> list[Image.Image]:
+    """Carry out the ``inputs`` of a submit, at the size the server promised."""
+    from firered_edit.pipeline.geometry import Custom
+    from firered_edit.pipeline.host import PlainHost
+    from firered_edit.pipeline.images import Reference
+    from firered_edit.pipeline.local.engine import MAX_REFERENCES, LocalEngine
+    from firered_edit.pipeline.request import EditRequest
+
+    size = inputs["image_size"]
+    references = [Reference(np.asarray(picture)) for picture in pictures[:MAX_REFERENCES]]
+    request = EditRequest(
+        prompt=inputs["prompt"],
+        references=tuple(references),
+        size=Custom(size["width"], size["height"]),
+        num_images=inputs["num_images"],
+        seed=inputs["seed"],
+        num_inference_steps=inputs["num_inference_steps"],
+        guidance_scale=inputs["guidance_scale"],
+        negative_prompt=inputs["negative_prompt"],
+        acceleration="none",
+        working_megapixels=0.0,
+    )
+    images = LocalEngine(_model(), PlainHost()).edit(request).images
+    return [Image.fromarray(np.rint(image.numpy() * 255).astype(np.uint8)) for image in images]
+
+
+@cache
+def _model() -> FireRedModel:
+    from firered_edit.pipeline.host import PlainHost
+    from firered_edit.pipeline.local.weights import load_folder
+
+    # Loaded into memory whole, so the folder need not outlive this function.
+    with tempfile.TemporaryDirectory() as folder:
+        return load_folder(build_tiny_model(Path(folder) / "tiny"), "auto", PlainHost())

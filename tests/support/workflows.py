@@ -1,0 +1,36 @@
+"""The shipped workflows in API format, and small changes to them."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from support.pack import ROOT
+
+API_FOLDER = ROOT / "example_workflows" / "api"
+
+
+class Workflow(dict[str, Any]):
+    """A workflow in API format: node id to class and inputs."""
+
+    def node(self, class_type: str) -> str:
+        """The id of the first node of a class."""
+        return next(key for key, node in self.items() if node["class_type"] == class_type)
+
+    def set(self, class_type: str, **inputs: Any) -> None:
+        """Change inputs of the first node of a class; None removes one."""
+        own = self[self.node(class_type)]["inputs"]
+        own.update(inputs)
+        for name in [name for name, value in inputs.items() if value is None]:
+            del own[name]
+
+    def add(self, class_type: str, **inputs: Any) -> str:
+        """Add a node; its id."""
+        key = str(max(map(int, self)) + 1)
+        self[key] = {"class_type": class_type, "inputs": inputs}
+        return key
+
+
+def shipped(name: str) -> Workflow:
+    """A fresh copy of a shipped workflow."""
+    return Workflow(json.loads((API_FOLDER / f"{name}.json").read_text(encoding="utf-8")))
