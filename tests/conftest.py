@@ -14,6 +14,8 @@ from support.pack import load_pack
 
 load_pack()
 
+pytest_plugins = ["support.server_fixtures"]
+
 from firered_edit.pipeline.images import Pixels, Reference  # noqa: E402 - needs the pack
 
 

@@ -104,6 +104,7 @@ class ComfyUI:
     port: int
     log: Path
     session: requests.Session = field(default_factory=requests.Session)
+    client_id: str = field(default_factory=lambda: uuid.uuid4().hex)
 
     @property
     def url(self) -> str:
@@ -128,7 +129,7 @@ class ComfyUI:
 
     def start(self, workflow: Mapping[str, Any]) -> str:
         """Queue ``workflow`` (API format); raises ``RunFailed`` where ComfyUI refuses it."""
-        response = self.post("/prompt", {"prompt": workflow, "client_id": uuid.uuid4().hex})
+        response = self.post("/prompt", {"prompt": workflow, "client_id": self.client_id})
         body = response.json()
         if response.status_code != 200:
             raise RunFailed(json.dumps(body))
@@ -168,14 +169,18 @@ def _failure(messages: list[Any]) -> str:
 
 @contextmanager
 def running_comfyui(
-    base: Path, *, environ: Mapping[str, str] | None = None, options: tuple[str, ...] = ("--cpu",)
+    base: Path,
+    *,
+    environ: Mapping[str, str] | None = None,
+    options: tuple[str, ...] = ("--cpu",),
+    python: str = sys.executable,
 ) -> Iterator[ComfyUI]:
     """Start ComfyUI over the folders of ``base`` and stop it afterwards."""
-    port = _free_port()
+    port = free_port()
     log = base / "comfyui.log"
     with log.open("wb") as output:
         process = subprocess.Popen(
-            _command(base, port, options),
+            [python, *_arguments(base, port, options)],
             cwd=comfyui_source(),
             env={**os.environ, **_ENVIRONMENT, **(environ or {})},
             stdout=output,
@@ -195,14 +200,15 @@ def running_comfyui(
 _ENVIRONMENT = {"HF_HUB_OFFLINE": "1", "HF_HUB_DISABLE_TELEMETRY": "1", "DO_NOT_TRACK": "1"}
 
 
-def _command(base: Path, port: int, options: tuple[str, ...]) -> list[str]:
+def _arguments(base: Path, port: int, options: tuple[str, ...]) -> list[str]:
     own = ["--base-directory", str(base), "--port", str(port), "--disable-api-nodes"]
     database = ["--database-url", f"sqlite:///{base / 'comfyui.db'}"]
     quiet = ["--disable-auto-launch"]
-    return [sys.executable, "main.py", *own, *database, *quiet, *options]
+    return ["main.py", *own, *database, *quiet, *options]
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A port on loopback that nobody listens on now."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

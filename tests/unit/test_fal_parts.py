@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+
 from firered_edit.pipeline.errors import CostError, MissingKeyError, RemoteError, SetupError
 from firered_edit.pipeline.fal.hosts import Hosts
 from firered_edit.pipeline.fal.keys import KEY_FILE, find_key
@@ -17,7 +18,6 @@ from firered_edit.pipeline.fal.pricing import Budget, cost_of, estimate
 from firered_edit.pipeline.geometry import Custom, MatchImage, Preset, Size, SizePolicy
 from firered_edit.pipeline.preparation import prepare
 from firered_edit.pipeline.request import EditRequest
-
 from support.kinds import MakePhoto, MakeReference
 
 HOME = Hosts.from_environment({})
