@@ -29,6 +29,9 @@ POLL_S = (0.25, 2.0)
 """Shortest and longest pause between two polls, when the stream is not to be had."""
 
 READ_TRIES = 5
+RETRY_PAUSE_S = 0.4
+"""Before the second try; doubled before each further one."""
+
 MAX_PICTURE_BYTES = 256 * 1024 * 1024
 _CHUNK = 64 * 1024
 _REPEATABLE = {408, 425, 429, 500, 502, 503, 504}
@@ -180,7 +183,7 @@ class FalClient:
         failure: Exception = RemoteError("fal could not be reached.", _OFFLINE)
         for attempt in range(READ_TRIES):
             if attempt:
-                time.sleep(0.2 * 2**attempt)
+                time.sleep(RETRY_PAUSE_S * 2 ** (attempt - 1))
             try:
                 return once()
             except _Again as error:

@@ -1,16 +1,17 @@
 """The prompt as the transformer sees it: read by Qwen2.5-VL together with the pictures.
 
-The stock pipeline of diffusers does not hand the token types on to transformers 5, which then
-places picture tokens in a line instead of a plane and silently gives other embeddings. Hence this
-own call.
+The rotary positions of picture tokens lie on a plane. Who computes them differs between releases of
+transformers: some need token types that the stock pipeline of diffusers does not hand on, and then
+place the tokens in a line; some compute other planes. Every such slip changes the picture in
+silence, so the positions are computed here.
 """
 
 from __future__ import annotations
 
-import inspect
+import itertools
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from PIL import Image
@@ -66,13 +67,42 @@ def encode_prompt(
         text=[TEMPLATE_HEAD + numbered + prompt + TEMPLATE_TAIL],
         images=list(pictures),
         return_tensors="pt",
-        **_token_type_request(encoder),
-    ).to(device)
-    hidden: torch.Tensor = encoder(**inputs, use_cache=False).last_hidden_state
+    )
+    positions = plane_positions(
+        inputs["input_ids"][0] == encoder.config.image_token_id,
+        inputs["image_grid_thw"].tolist(),
+        encoder.config.vision_config.spatial_merge_size,
+    )
+    hidden: torch.Tensor = encoder(
+        input_ids=inputs["input_ids"].to(device),
+        attention_mask=inputs["attention_mask"].to(device),
+        pixel_values=inputs["pixel_values"].to(device),
+        image_grid_thw=inputs["image_grid_thw"].to(device),
+        position_ids=positions.to(device),
+        use_cache=False,
+    ).last_hidden_state
     return hidden[:, TEMPLATE_HEAD_TOKENS:]
 
 
-def _token_type_request(encoder: Qwen2_5_VLModel) -> dict[str, Any]:
-    # Older transformers finds the picture tokens by itself and refuses the argument.
-    takes_types = "mm_token_type_ids" in inspect.signature(encoder.forward).parameters
-    return {"return_mm_token_type_ids": True} if takes_types else {}
+def plane_positions(
+    is_picture: torch.Tensor, grids: Sequence[Sequence[int]], merge: int
+) -> torch.Tensor:
+    """Rotary positions (3, 1, L): time, row and column of every token.
+
+    ``is_picture`` (L) marks picture tokens; ``grids`` are time, rows and columns of each picture
+    in vision patches, of which ``merge`` by ``merge`` become one token. Text counts on along all
+    three axes, and goes on after the longer side of a picture.
+    """
+    parts: list[torch.Tensor] = []
+    start, tokens, waiting = 0, is_picture.tolist(), iter(grids)
+    for picture, group in itertools.groupby(tokens):
+        length = len(list(group))
+        if not picture:
+            parts.append(torch.arange(start, start + length).expand(3, -1))
+            start += length
+            continue
+        _, rows, columns = (side // merge for side in next(waiting))
+        grid = torch.cartesian_prod(torch.arange(rows), torch.arange(columns)).T
+        parts.append(start + torch.cat([torch.zeros(1, length, dtype=torch.long), grid]))
+        start += max(rows, columns)
+    return torch.cat(parts, dim=1)[:, None]

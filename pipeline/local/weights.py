@@ -201,7 +201,7 @@ def _prompt_encoder_class() -> Any:
     class PromptEncoder(Qwen2_5_VLModel):
         """Qwen2.5-VL without its language head: an edit needs hidden states, not words."""
 
-        _keys_to_ignore_on_load_unexpected = (r"^lm_head\.",)
+        _keys_to_ignore_on_load_unexpected = [r"^lm_head\."]
 
     return PromptEncoder
 

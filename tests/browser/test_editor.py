@@ -1,0 +1,143 @@
+"""Both edit nodes and the shipped workflows in ComfyUI's own editor."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from doubles.fal_server import FalServer
+from support.browser import Editor
+from support.server_fixtures import MODEL_FOLDER
+from support.workflows import shipped
+
+# Named first, so that a missing browser is noticed before ComfyUI is started.
+pytestmark = pytest.mark.usefixtures("browser")
+
+in_both_renderers = pytest.mark.parametrize("editor", ["classic", "nodes 2.0"], indirect=True)
+for_both_examples = pytest.mark.parametrize("example", ["firered_edit_local", "firered_edit_fal"])
+of_both_nodes = pytest.mark.parametrize("node", ["FireRedEdit", "FireRedEditFal"])
+
+TITLES = {"FireRedEdit": "FireRed Edit (Local)", "FireRedEditFal": "FireRed Edit (fal)"}
+
+
+@for_both_examples
+def test_a_shipped_workflow_opens_whole_and_means_what_its_api_twin_says(
+    editor: Editor, example: str
+) -> None:
+    editor.open(example)
+    editor.screenshot(example)
+    unknown = "app.graph.nodes.filter(node => !(node.type in LiteGraph.registered_node_types))"
+    assert editor.page.evaluate(unknown) == []
+    assert editor.page.get_by_role("dialog").count() == 0
+    assert editor.api_prompt() == shipped(example)
+
+
+@for_both_examples
+def test_saving_and_loading_a_workflow_changes_nothing(editor: Editor, example: str) -> None:
+    editor.open(example)
+    saved = editor.saved()
+    editor.load(saved)
+    assert editor.saved() == saved
+
+
+def test_the_pack_shows_no_console_error_and_asks_for_nothing_beyond_loopback(
+    editor: Editor,
+) -> None:
+    editor.open("firered_edit_local")
+    editor.screenshot("opened")
+    assert [error for error in editor.errors if "firered" in error.lower()] == []
+    assert editor.outside == []
+
+
+@of_both_nodes
+@in_both_renderers
+def test_node_search_finds_a_node_and_its_picture_slots_grow_and_shrink(
+    editor: Editor, node: str
+) -> None:
+    editor.open_empty()
+    assert "FireRed" in editor.place(TITLES[node])
+    editor.place("Load Image")
+    assert _picture_slots(editor, node) == ["image_1", "image_2"]
+    for slot in ("image_1", "image_2"):
+        _connect_picture(editor, node, slot)
+    assert _picture_slots(editor, node) == ["image_1", "image_2", "image_3"]
+    editor.screenshot(f"slots_{node}")
+    _disconnect(editor, node, "image_2")
+    assert _picture_slots(editor, node) == ["image_1", "image_2"]
+
+
+@of_both_nodes
+@in_both_renderers
+def test_a_custom_size_asks_for_width_and_height(editor: Editor, node: str) -> None:
+    editor.open("firered_edit_local" if node == "FireRedEdit" else "firered_edit_fal")
+    assert "index" in editor.labels(node)
+    editor.set(node, size="custom")
+    editor.screenshot(f"custom_size_{node}")
+    labels = editor.labels(node)
+    assert labels[labels.index("size") + 1 :][:2] == ["width", "height"]
+    assert "index" not in labels
+
+
+def test_run_on_the_fal_workflow_saves_and_shows_a_picture_of_the_size_of_the_input(
+    editor: Editor, fal: FalServer, picture: Callable[[int, int], str]
+) -> None:
+    file = picture(123, 77)
+    editor.open("firered_edit_fal")
+    editor.set("LoadImage", image=file)
+    _assert_run_gives(editor, (123, 77))
+    assert len(fal.jobs) == 1
+
+
+def test_run_on_the_local_workflow_saves_and_shows_a_picture_of_the_size_of_the_input(
+    editor: Editor, picture: Callable[[int, int], str]
+) -> None:
+    file = picture(123, 77)
+    editor.open("firered_edit_local")
+    editor.set("LoadImage", image=file)
+    editor.set("FireRedLoadModel", **{"source.folder": MODEL_FOLDER})
+    editor.set("FireRedEdit", num_inference_steps=2, working_megapixels=0.05)
+    _assert_run_gives(editor, (123, 77))
+
+
+@in_both_renderers
+def test_an_empty_prompt_is_explained_in_the_error_panel(editor: Editor) -> None:
+    editor.open("firered_edit_fal")
+    editor.set("FireRedEditFal", prompt="")
+    editor.run()
+    editor.page.get_by_role("button", name="View details").click()
+    editor.page.get_by_role("button", name="Info for FireRed Edit (fal) - prompt").click()
+    words = "The prompt is empty. Write what to change in the picture."
+    editor.page.get_by_text(words).wait_for()
+    editor.screenshot("empty_prompt")
+
+
+def _picture_slots(editor: Editor, node: str) -> list[str]:
+    """The labels of the slots for pictures, in order."""
+    inputs: list[dict[str, Any]] = editor.on_node(node, "node => node.serialize().inputs")
+    return [slot["label"] for slot in inputs if slot["type"] == "IMAGE"]
+
+
+def _connect_picture(editor: Editor, node: str, slot: str) -> None:
+    script = """(node, name) => app.graph.nodes.find(source => source.type === "LoadImage")
+        .connect(0, node, node.inputs.findIndex(input => input.label === name)) && null"""
+    editor.on_node(node, script, slot)
+
+
+def _disconnect(editor: Editor, node: str, slot: str) -> None:
+    script = """async (node, name) => {
+        node.disconnectInput(node.inputs.findIndex(input => input.label === name));
+        await new Promise(requestAnimationFrame);
+    }"""
+    editor.on_node(node, script, slot)
+
+
+def _assert_run_gives(editor: Editor, size: tuple[int, int]) -> None:
+    editor.run()
+    assert editor.shown_picture("SaveImage") == size
+    editor.screenshot("run")
+    image = editor.on_node("SaveImage", "node => app.nodeOutputs[node.id].images[0]")
+    with Image.open(editor.comfyui.output_file(image)) as saved:
+        assert saved.size == size

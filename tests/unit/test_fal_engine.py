@@ -1,0 +1,372 @@
+"""The fal engine over real HTTP against the loopback fal."""
+
+from __future__ import annotations
+
+import base64
+import io
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+from PIL import Image
+
+from doubles.fal_server import FalServer, Fault
+from doubles.fal_server.replies import Reply
+from firered_edit.pipeline.errors import (
+    CostError,
+    EditCancelled,
+    FireRedError,
+    FlaggedError,
+    MissingKeyError,
+    RejectedError,
+    RemoteError,
+    RemoteTimeoutError,
+    ResultError,
+)
+from firered_edit.pipeline.fal import client as fal_client
+from firered_edit.pipeline.fal import engine as fal_engine
+from firered_edit.pipeline.fal import waiting
+from firered_edit.pipeline.fal.payload import FalOptions
+from firered_edit.pipeline.geometry import Custom, MatchImage
+from firered_edit.pipeline.host import PlainHost
+from firered_edit.pipeline.images import to_tensor
+from firered_edit.pipeline.request import EditRequest, EditResult
+from support.kinds import MakeReference
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[FalServer]:
+    fal_engine._session.cache_clear()
+    with FalServer() as running:
+        monkeypatch.setenv("FAL_QUEUE_RUN_HOST", running.url)
+        monkeypatch.setenv("FAL_KEY", running.key)
+        yield running
+        fal_engine._session().close()
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pauses between tries, made short."""
+    monkeypatch.setattr(fal_client, "RETRY_PAUSE_S", 0.01)
+    monkeypatch.setattr(fal_client, "POLL_S", (0.01, 0.02))
+
+
+@pytest.fixture
+def asked(reference: MakeReference) -> EditRequest:
+    return EditRequest(
+        prompt="make it night",
+        references=(reference(120, 90), reference(50, 80)),
+        size=MatchImage(),
+        num_images=1,
+        seed=7,
+        num_inference_steps=5,
+        guidance_scale=4.0,
+        negative_prompt="",
+        acceleration="regular",
+        working_megapixels=0.0,
+    )
+
+
+class _Host(PlainHost):
+    """Remembers what it was told; cancels when ``cancel_when`` says so."""
+
+    def __init__(self, cancel_when: Callable[[], bool] = lambda: False) -> None:
+        super().__init__(cancelled=cancel_when, run_id=f"run-{time.monotonic_ns()}")
+        self.said: list[str] = []
+
+    def say(self, text: str) -> None:
+        self.said.append(text)
+
+
+def _edit(asked: EditRequest, host: _Host | None = None, **options: Any) -> EditResult:
+    return fal_engine.FalEngine(host or _Host()).edit(asked, FalOptions(**options))
+
+
+def test_an_edit_that_changes_nothing_comes_back_bit_identical(
+    server: FalServer, asked: EditRequest
+) -> None:
+    result = _edit(asked)
+    assert torch.equal(result.images[0], to_tensor(asked.references[0].pixels))
+    assert (result.seed, server.billed) == (7, 1)
+
+
+def test_an_edit_takes_four_requests_and_shows_the_key_to_the_api_only(
+    server: FalServer, asked: EditRequest
+) -> None:
+    server.run_seconds = 0.3
+    _edit(asked)
+    assert [request.phase for request in server.requests] == ["submit", "stream", "result", "get"]
+    assert [request.had_key for request in server.requests] == [True, True, True, False]
+
+
+def test_every_input_arrives_and_none_is_unknown(server: FalServer, asked: EditRequest) -> None:
+    _edit(asked, output_format="jpeg", enable_safety_checker=False, upload_quality="jpeg 95")
+    (job,) = server.jobs
+    assert not job.unknown_fields
+    assert job.arguments["output_format"] == "jpeg"
+    assert job.arguments["enable_safety_checker"] is False
+    assert len(job.arguments["image_urls"]) == 2
+    sent = base64.b64decode(job.arguments["image_urls"][1].partition(",")[2])
+    with Image.open(io.BytesIO(sent)) as picture:
+        assert picture.format == "JPEG"
+
+
+def test_every_output_is_read(server: FalServer, asked: EditRequest) -> None:
+    details = _edit(replace(asked, num_images=2)).receipt.details
+    assert details["request_id"] == server.jobs[0].request_id
+    assert details["prompt_used"] == asked.prompt
+    assert details["fal_timings"]["inference"] >= 0
+    assert details["cost_usd"] == pytest.approx(server.billed_usd)
+
+
+def test_the_cost_is_unknown_where_fal_does_not_say(server: FalServer, asked: EditRequest) -> None:
+    picture = server.storage.put(_png(asked), "image/png")
+    document = {"images": [{"url": server.url + picture}]}
+    server.fail("result", Fault.answer(200, document))
+    result = _edit(asked)
+    assert result.receipt.details["cost_usd"] == "unknown"
+    assert result.seed == asked.seed
+
+
+def _png(asked: EditRequest) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(asked.references[0].pixels).resize((128, 96)).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def test_sync_mode_reads_the_picture_from_the_answer(server: FalServer, asked: EditRequest) -> None:
+    result = _edit(asked, sync_mode=True)
+    assert torch.equal(result.images[0], to_tensor(asked.references[0].pixels))
+    assert server.count("get") == 0
+
+
+@pytest.mark.parametrize("rounding", ["exact", "floor16", "refit1mp32"])
+def test_whatever_size_the_server_makes_of_it_the_output_is_as_asked(
+    server: FalServer, asked: EditRequest, rounding: Any
+) -> None:
+    server.rounding = rounding
+    result = _edit(replace(asked, size=Custom(333, 517), num_images=2))
+    assert tuple(result.images.shape) == (2, 517, 333, 3)
+
+
+def test_phases_are_told(server: FalServer, asked: EditRequest) -> None:
+    server.queue_seconds, server.run_seconds = 0.2, 0.2
+    host = _Host()
+    _edit(asked, host)
+    assert host.said[0].startswith("uploading, $0.0004 to $0.0325")
+    assert any(text.startswith("queue position") for text in host.said)
+    assert "step 5/5" in host.said
+    assert host.said[-2] == "downloading"
+    assert "@image1 120x90 · @image2 50x80" in host.said[-1]
+
+
+PASSING_FAULTS = [
+    ("stream", Fault.answer(405, {"detail": "Method Not Allowed"}), 1),
+    ("stream", Fault.cut(1), 1),
+    ("stream", Fault.reset(), 1),
+    ("status", Fault.answer(503, {"detail": "try again"}), 2),
+    ("result", Fault.nginx(502), 2),
+    ("result", Fault.truncate(), 1),
+    ("result", Fault.reset(), 1),
+    ("get", Fault.answer(404, {"detail": "not yet"}), 1),
+    ("get", Fault.truncate(), 1),
+    ("get", Fault.throttle(0), 2),
+]
+
+
+@pytest.mark.parametrize(
+    ("phase", "fault", "times"),
+    PASSING_FAULTS,
+    ids=[f"{phase}-{fault.kind}-{fault.reply.status}" for phase, fault, _ in PASSING_FAULTS],
+)
+@pytest.mark.usefixtures("quick")
+def test_a_passing_fault_is_not_noticed_and_nothing_is_paid_twice(
+    server: FalServer, asked: EditRequest, phase: Any, fault: Fault, times: int
+) -> None:
+    server.run_seconds = 0.1
+    if phase == "status":
+        server.fail("stream", Fault.answer(405), 1)
+    server.fail(phase, fault, times)
+    result = _edit(asked)
+    assert torch.equal(result.images[0], to_tensor(asked.references[0].pixels))
+    assert server.count("submit") == server.billed == 1
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [Fault.lose(), Fault.reset(), Fault.nginx(502), Fault.throttle(1)],
+    ids=lambda f: f.kind,
+)
+def test_a_submit_is_never_sent_twice(server: FalServer, asked: EditRequest, fault: Fault) -> None:
+    server.fail("submit", fault)
+    with pytest.raises(RemoteError):
+        _edit(asked)
+    assert server.count("submit") == 1
+    assert server.billed <= 1
+
+
+def test_nobody_listening_is_no_uncertain_submit(
+    server: FalServer, asked: EditRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FAL_QUEUE_RUN_HOST", "http://127.0.0.1:9")
+    with pytest.raises(RemoteError, match="could not be reached"):
+        _edit(asked)
+
+
+@pytest.mark.parametrize(
+    ("prompt", "error", "words"),
+    [
+        ("[nsfw]", FlaggedError, "safety checker"),
+        ("[policy]", RejectedError, "prompt"),
+        ("[error:runner_disconnected]", RemoteError, "status 503"),
+    ],
+)
+@pytest.mark.usefixtures("quick")
+def test_what_fal_refuses_is_a_named_error(
+    server: FalServer, asked: EditRequest, prompt: str, error: type[FireRedError], words: str
+) -> None:
+    with pytest.raises(error, match=words):
+        _edit(replace(asked, prompt=prompt))
+    assert server.count("submit") == 1
+
+
+@pytest.mark.parametrize(
+    ("status", "detail", "words"),
+    [
+        (401, "No user found for Key ID and Secret", "does not know this key"),
+        (403, "User is locked. Reason: Exhausted balance.", "Exhausted balance"),
+        (422, [{"loc": ["body", "prompt"], "msg": "too long", "type": "x"}], "prompt: too long"),
+        (422, "Could not load image from url: data:image/png;base64," + "A" * 9000, "rejected"),
+        (429, "slow down", "too many requests"),
+        (500, "boom", "status 500"),
+    ],
+)
+def test_a_refused_submit_is_told_in_short_words(
+    server: FalServer, asked: EditRequest, status: int, detail: Any, words: str
+) -> None:
+    server.fail("submit", Fault.answer(status, {"detail": detail}))
+    with pytest.raises(RemoteError, match=words) as caught:
+        _edit(asked)
+    assert len(str(caught.value)) <= 300
+    assert server.key not in str(caught.value)
+    assert "AAAA" not in str(caught.value)
+
+
+def test_only_the_flagged_picture_of_a_batch_is_dropped(
+    server: FalServer, asked: EditRequest
+) -> None:
+    result = _edit(replace(asked, prompt="[nsfw:1]", num_images=3))
+    assert len(result.images) == 2
+    assert "the safety checker withheld picture 1" in result.receipt.notices
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_damaged_picture_is_an_error(server: FalServer, asked: EditRequest) -> None:
+    server.fail("get", Fault.corrupt(), 9)
+    with pytest.raises(ResultError):
+        _edit(asked)
+
+
+def test_an_all_black_picture_is_an_error(server: FalServer, asked: EditRequest) -> None:
+    server.runner = lambda inputs, pictures: [Image.new("RGB", (128, 96))]
+    with pytest.raises(ResultError, match="black"):
+        _edit(asked)
+
+
+def test_a_picture_elsewhere_is_not_fetched(server: FalServer, asked: EditRequest) -> None:
+    document = {"images": [{"url": "http://169.254.169.254/latest"}]}
+    server.fail("result", Fault.answer(200, document))
+    with pytest.raises(RemoteError, match=r"169\.254\.169\.254"):
+        _edit(asked)
+
+
+@pytest.mark.parametrize("url", ["https://evil.example/x", "http://127.0.0.1:1/x"])
+def test_a_job_elsewhere_never_gets_the_key(
+    server: FalServer, asked: EditRequest, url: str
+) -> None:
+    names = ("status_url", "response_url", "cancel_url")
+    answer = {"request_id": "1", **dict.fromkeys(names, url)}
+    server.fail("submit", Fault.answer(200, answer))
+    with pytest.raises(RemoteError, match="job's status"):
+        _edit(asked)
+    assert [request.phase for request in server.requests] == ["submit"]
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_redirect_is_not_followed(server: FalServer, asked: EditRequest) -> None:
+    redirect = Fault("answer", reply=Reply(302, b"", {"Location": "http://127.0.0.1:1/"}))
+    server.fail("get", redirect, 9)
+    with pytest.raises(RemoteError, match="status 302"):
+        _edit(asked)
+
+
+def test_no_key_no_request(
+    server: FalServer, asked: EditRequest, monkeypatch: pytest.MonkeyPatch, tmp_path: Any
+) -> None:
+    monkeypatch.delenv("FAL_KEY")
+    monkeypatch.setenv("FIRERED_DATA_DIR", str(tmp_path))
+    with pytest.raises(MissingKeyError):
+        _edit(asked)
+    assert not server.requests
+
+
+def test_too_dear_is_not_sent(server: FalServer, asked: EditRequest) -> None:
+    with pytest.raises(CostError, match=r"max_cost \$0\.03"):
+        _edit(asked, max_cost=0.03)
+    assert not server.requests
+
+
+class _Impatient(_Host):
+    """Presses Cancel as soon as it is told something that begins with ``words``."""
+
+    def __init__(self, words: str) -> None:
+        self.pressed_at: float | None = None
+        self._words = words
+        super().__init__(lambda: self.pressed_at is not None)
+
+    def say(self, text: str) -> None:
+        super().say(text)
+        if text.startswith(self._words):
+            self.pressed_at = self.pressed_at or time.monotonic()
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words", "told"),
+    [
+        ({"queue_seconds": 60.0}, "queue position", "cancelled while queued: not billed"),
+        ({"run_seconds": 5.0}, "step 1", "cancelled while running: fal may bill it"),
+    ],
+    ids=["queued", "running"],
+)
+def test_cancel_reaches_fal_within_a_quarter_of_a_second(
+    server: FalServer, asked: EditRequest, seconds: dict[str, float], words: str, told: str
+) -> None:
+    server.cancellable = True
+    for name, value in seconds.items():
+        setattr(server, name, value)
+    host = _Impatient(words)
+    with pytest.raises(EditCancelled):
+        _edit(replace(asked, num_inference_steps=50), host)
+    assert host.pressed_at is not None
+    assert time.monotonic() - host.pressed_at < 0.25
+    assert server.count("cancel") == 1
+    assert host.said[-1] == told
+
+
+def test_an_endless_job_ends_with_its_request_id(
+    server: FalServer, asked: EditRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(waiting, "MAX_WAIT_S", 0.2)
+    server.queue_seconds = 60.0
+    with pytest.raises(RemoteTimeoutError) as caught:
+        _edit(asked)
+    assert server.jobs[0].request_id in str(caught.value)
+
+
+def test_the_first_reference_is_the_main_one(server: FalServer, asked: EditRequest) -> None:
+    swapped = replace(asked, references=asked.references[::-1])
+    assert tuple(_edit(asked).images.shape[1:3]) == (90, 120)
+    assert tuple(_edit(swapped).images.shape[1:3]) == (80, 50)
