@@ -12,7 +12,7 @@ from .inputs import (
     CATEGORY,
     SEARCH_ALIASES,
     Defaults,
-    check_prompt,
+    EditNode,
     outputs,
     shared_inputs,
     to_output,
@@ -29,7 +29,7 @@ DEFAULTS = Defaults(
 _OPTIONS = ("enable_safety_checker", "output_format", "sync_mode", "upload_quality", "max_cost")
 
 
-class FireRedEditFal(io.ComfyNode):
+class FireRedEditFal(EditNode):
     """Edits on fal.ai. Asynchronous: several run at once, and beside local nodes."""
 
     @classmethod
@@ -44,14 +44,6 @@ class FireRedEditFal(io.ComfyNode):
             inputs=[*shared_inputs(DEFAULTS), *_fal_inputs()],
             outputs=outputs(),
         )
-
-    @classmethod
-    def validate_inputs(
-        cls, prompt: str | None = None, *, images: Any = None, size: Any = None
-    ) -> bool | str:
-        # ComfyUI passes the dynamic inputs along whether they are wanted or not; as keywords they
-        # keep its own checks, and only the prompt is marked as wrong.
-        return check_prompt(prompt)
 
     @classmethod
     async def execute(

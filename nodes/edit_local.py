@@ -13,7 +13,7 @@ from .inputs import (
     CATEGORY,
     SEARCH_ALIASES,
     Defaults,
-    check_prompt,
+    EditNode,
     outputs,
     shared_inputs,
     to_output,
@@ -32,7 +32,7 @@ DEFAULTS = Defaults(
 )
 
 
-class FireRedEdit(io.ComfyNode):
+class FireRedEdit(EditNode):
     """Edits on the local GPU. Synchronous: one card, one edit at a time."""
 
     @classmethod
@@ -58,14 +58,6 @@ class FireRedEdit(io.ComfyNode):
             ],
             outputs=outputs(),
         )
-
-    @classmethod
-    def validate_inputs(
-        cls, prompt: str | None = None, *, images: Any = None, size: Any = None
-    ) -> bool | str:
-        # ComfyUI passes the dynamic inputs along whether they are wanted or not; as keywords they
-        # keep its own checks, and only the prompt is marked as wrong.
-        return check_prompt(prompt)
 
     @classmethod
     def execute(

@@ -198,11 +198,21 @@ def outputs() -> list[io.Output]:
     ]
 
 
-def check_prompt(prompt: str | None) -> bool | str:
-    """For ``validate_inputs``: a linked prompt arrives as None and is checked when it is known."""
-    if prompt is None or prompt.strip():
-        return True
-    return "The prompt is empty. Write what to change in the picture."
+class EditNode(io.ComfyNode):
+    """What both edit nodes check before a run begins."""
+
+    @classmethod
+    def validate_inputs(
+        cls, prompt: str | None = None, *, images: Any = None, size: Any = None
+    ) -> bool | str:
+        """An empty prompt is refused; a linked one arrives as None and is checked when known.
+
+        ComfyUI passes the dynamic inputs along whether they are wanted or not. As keywords they
+        keep its own checks, and only the prompt is marked as wrong.
+        """
+        if prompt is None or prompt.strip():
+            return True
+        return "The prompt is empty. Write what to change in the picture."
 
 
 def to_request(

@@ -16,7 +16,10 @@ load_pack()
 
 pytest_plugins = ["support.server_fixtures"]
 
-from firered_edit.pipeline.images import Pixels, Reference  # noqa: E402 - needs the pack
+# These need the pack.
+from firered_edit.pipeline.geometry import MatchImage  # noqa: E402
+from firered_edit.pipeline.images import Pixels, Reference  # noqa: E402
+from firered_edit.pipeline.request import EditRequest  # noqa: E402
 
 
 @pytest.fixture(scope="session")
@@ -50,3 +53,20 @@ def photo() -> MakePhoto:
 def reference(photo: MakePhoto) -> MakeReference:
     """A photo-like reference of a given width and height."""
     return lambda width, height: Reference(photo(width, height))
+
+
+@pytest.fixture(scope="session")
+def asked(reference: MakeReference) -> EditRequest:
+    """A small edit of two references; tests replace what they are about."""
+    return EditRequest(
+        prompt="put the hat on, 把背景变成夜晚",
+        references=(reference(120, 90), reference(50, 80)),
+        size=MatchImage(),
+        num_images=1,
+        seed=7,
+        num_inference_steps=3,
+        guidance_scale=4.0,
+        negative_prompt="",
+        acceleration="none",
+        working_megapixels=0.0,
+    )

@@ -11,8 +11,6 @@ from ..errors import FireRedError, RejectedError, RemoteError, ResultError
 
 State = Literal["IN_QUEUE", "IN_PROGRESS", "COMPLETED"]
 
-REPORT = "Report this if it stays."
-
 
 @dataclass(frozen=True)
 class Job:
@@ -51,17 +49,20 @@ def read_job(response: requests.Response) -> Job:
     try:
         return Job(*(str(body[key]) for key in _JOB_KEYS))
     except KeyError as error:
-        raise RemoteError(f"fal's answer to the submit lacks {error}.", REPORT) from None
+        raise RemoteError(
+            f"fal's answer to the submit lacks {error}; the job may run and be billed.",
+            "Look at fal.ai/dashboard before running again.",
+        ) from None
 
 
 _JOB_KEYS = ("request_id", "status_url", "response_url", "cancel_url")
 
 
-def read_status(body: dict[str, Any]) -> Status:
-    """One status document, from polling or from the stream."""
+def read_status(body: dict[str, Any]) -> Status | None:
+    """One status document, from polling or from the stream; None for a state yet unheard of."""
     state = body.get("status")
     if state not in ("IN_QUEUE", "IN_PROGRESS", "COMPLETED"):
-        raise RemoteError(f"fal reports the unknown status {state!r}.", REPORT)
+        return None
     position = body.get("queue_position")
     logs = body.get("logs") or []
     lines = tuple(str(line.get("message", "")) for line in logs if isinstance(line, dict))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Iterator
+from itertools import chain
 from typing import Any, TypeVar
 
 import requests
@@ -83,13 +84,14 @@ class FalClient:
 
     def follow(self, job: Job, stopped: Callable[[], bool]) -> Iterator[Status]:
         """Every change of ``job`` until it is completed or ``stopped``: streamed, else polled."""
-        for status in self._stream(job, stopped):
+        for status in chain(self._stream(job, stopped), self._poll(job, stopped)):
+            if status is None:
+                continue
             yield status
             if status.state == "COMPLETED":
                 return
-        yield from self._poll(job, stopped)
 
-    def _stream(self, job: Job, stopped: Callable[[], bool]) -> Iterator[Status]:
+    def _stream(self, job: Job, stopped: Callable[[], bool]) -> Iterator[Status | None]:
         """The status stream; ends early, without an error, wherever it breaks."""
         try:
             with self._session.get(
@@ -108,7 +110,7 @@ class FalClient:
         except (requests.RequestException, ValueError):
             return
 
-    def _poll(self, job: Job, stopped: Callable[[], bool]) -> Iterator[Status]:
+    def _poll(self, job: Job, stopped: Callable[[], bool]) -> Iterator[Status | None]:
         pause, longest = POLL_S
         seen = 0
         while not stopped():
@@ -116,11 +118,8 @@ class FalClient:
             body = read_object(response)
             logs = body.get("logs") or []
             # A poll repeats every line so far; the stream does not.
-            status = read_status({**body, "logs": logs[seen:]})
+            yield read_status({**body, "logs": logs[seen:]})
             seen = max(seen, len(logs))
-            yield status
-            if status.state == "COMPLETED":
-                return
             time.sleep(pause)
             pause = min(pause * 1.5, longest)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 import os
+from dataclasses import replace
 from functools import cache
 
 import requests
@@ -27,6 +28,7 @@ from .waiting import wait
 __all__ = ["FalEngine", "FalOptions"]
 
 TRAINED_REFERENCES = 3
+"""What the model was trained with; fal is sent more, with a notice."""
 
 
 class FalEngine:
@@ -41,13 +43,24 @@ class FalEngine:
         Key, inputs and price are checked before anything is sent. Raises ``FireRedError``, or
         ``EditCancelled`` after telling fal to stop.
         """
-        prepared = prepare(request)
+        prepared = _with_notice(prepare(request))
         hosts = Hosts.from_environment(os.environ)
         key = find_key(os.environ, self._host.data_folder)
         client = FalClient(key, hosts, _session())
         price = estimate(prepared.plan.canvas, request.num_images)
         budget.reserve(self._host.run_id, price, options.max_cost)
         return _Run(prepared, options, client, self._host, price).carry_out()
+
+
+def _with_notice(prepared: Prepared) -> Prepared:
+    count = len(prepared.request.references)
+    if count <= TRAINED_REFERENCES:
+        return prepared
+    notice = (
+        f"the model was trained with {TRAINED_REFERENCES} pictures and is sent {count}; "
+        "FireRed Stitch References can pack them"
+    )
+    return replace(prepared, notices=(*prepared.notices, notice))
 
 
 @cache

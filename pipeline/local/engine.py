@@ -30,8 +30,8 @@ MAX_REFERENCES = 3
 EMPTY_NEGATIVE = " "
 """The reference's own negative prompt when none is written."""
 
-# Activations of one pass at 1 megapixel and one reference; a finer estimate follows the sizes.
 ACTIVATION_BYTES = 4 * 1024**3
+"""Left free beside the weights: what decoding one megapixel takes, the largest of all phases."""
 
 
 def check_local(request: EditRequest) -> None:

@@ -58,8 +58,8 @@ def test_node_search_finds_a_node_and_its_picture_slots_grow_and_shrink(
     editor: Editor, node: str
 ) -> None:
     editor.open_empty()
-    assert "FireRed" in editor.place(TITLES[node])
-    editor.place("Load Image")
+    assert "FireRed" in editor.place(TITLES[node], 1000, 150)
+    editor.place("Load Image", 400, 150)
     assert _picture_slots(editor, node) == ["image_1", "image_2"]
     for slot in ("image_1", "image_2"):
         _connect_picture(editor, node, slot)

@@ -215,6 +215,20 @@ def test_cancel_tells_fal_and_shows_as_cancelled(
     assert fal.billed == 0
 
 
+def test_a_failing_sibling_leaves_the_remote_job_running_and_the_log_clean(
+    comfyui: ComfyUI, remote: Workflow, fal: FalServer
+) -> None:
+    fal.run_seconds = 1.0
+    own = remote[remote.node("FireRedEditFal")]["inputs"]
+    failing = remote.add("FireRedEditFal", **{**own, "prompt": "wear @image9"})
+    remote.add("SaveImage", images=[failing, 0], filename_prefix="never")
+    with pytest.raises(RunFailed, match="names @image9"):
+        comfyui.run(remote)
+    _await(lambda: fal.billed == 1)
+    assert fal.count("cancel") == 0
+    assert "exception calling callback" not in comfyui.log.read_text(errors="replace")
+
+
 def test_without_a_change_nothing_runs_again(
     comfyui: ComfyUI, remote: Workflow, fal: FalServer
 ) -> None:

@@ -40,7 +40,6 @@ _OPTIONS = [
 ]
 _OUTSIDE = re.compile(r"^https?://(?!127\.0\.0\.1[:/])")
 _VIEWPORT = {"width": 1600, "height": 1000}
-_CENTRE = (800, 500)
 
 
 class NoBrowserError(RuntimeError):
@@ -132,16 +131,17 @@ class Editor:
         self.page.get_by_role("button", name="Create a new blank workflow").click()
         self.page.wait_for_function("app.graph.nodes.length === 0")
 
-    def place(self, title: str) -> list[str]:
-        """Put a node on the canvas through node search; the lines the search shows about it."""
-        self.page.mouse.dblclick(*_CENTRE)
+    def place(self, title: str, x: int, y: int) -> list[str]:
+        """Put a node at a free place through node search; the lines the search shows about it."""
+        self.page.mouse.dblclick(x, y)
         dialog = self.page.get_by_role("dialog")
         dialog.get_by_role("combobox").fill(title)
-        option = dialog.get_by_role("option").filter(has_text=title)
+        option = dialog.get_by_role("option").filter(has_text=title).first
         said = option.inner_text().splitlines()
         option.click()
+        dialog.wait_for(state="hidden")
         # The node hangs on the pointer until it is put down.
-        self.page.mouse.click(*_CENTRE)
+        self.page.mouse.click(x, y)
         self.page.wait_for_function(
             "title => app.graph.nodes.some(node => node.title === title && !node.flags.ghost)",
             arg=title,

@@ -30,11 +30,10 @@ from firered_edit.pipeline.fal import client as fal_client
 from firered_edit.pipeline.fal import engine as fal_engine
 from firered_edit.pipeline.fal import waiting
 from firered_edit.pipeline.fal.payload import FalOptions
-from firered_edit.pipeline.geometry import Custom, MatchImage
+from firered_edit.pipeline.geometry import Custom
 from firered_edit.pipeline.host import PlainHost
 from firered_edit.pipeline.images import to_tensor
 from firered_edit.pipeline.request import EditRequest, EditResult
-from support.kinds import MakeReference
 
 
 @pytest.fixture
@@ -52,22 +51,6 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Pauses between tries, made short."""
     monkeypatch.setattr(fal_client, "RETRY_PAUSE_S", 0.01)
     monkeypatch.setattr(fal_client, "POLL_S", (0.01, 0.02))
-
-
-@pytest.fixture
-def asked(reference: MakeReference) -> EditRequest:
-    return EditRequest(
-        prompt="make it night",
-        references=(reference(120, 90), reference(50, 80)),
-        size=MatchImage(),
-        num_images=1,
-        seed=7,
-        num_inference_steps=5,
-        guidance_scale=4.0,
-        negative_prompt="",
-        acceleration="regular",
-        working_megapixels=0.0,
-    )
 
 
 class _Host(PlainHost):
@@ -158,7 +141,7 @@ def test_phases_are_told(server: FalServer, asked: EditRequest) -> None:
     _edit(asked, host)
     assert host.said[0].startswith("uploading, $0.0004 to $0.0325")
     assert any(text.startswith("queue position") for text in host.said)
-    assert "step 5/5" in host.said
+    assert "step 3/3" in host.said
     assert host.said[-2] == "downloading"
     assert "@image1 120x90 · @image2 50x80" in host.said[-1]
 
@@ -364,6 +347,22 @@ def test_an_endless_job_ends_with_its_request_id(
     with pytest.raises(RemoteTimeoutError) as caught:
         _edit(asked)
     assert server.jobs[0].request_id in str(caught.value)
+
+
+def test_more_references_than_the_model_was_trained_with_are_sent_and_noticed(
+    server: FalServer, asked: EditRequest
+) -> None:
+    result = _edit(replace(asked, references=asked.references * 2))
+    assert len(server.jobs[0].arguments["image_urls"]) == 4
+    assert any("FireRed Stitch References" in notice for notice in result.receipt.notices)
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_state_unheard_of_is_passed_over(server: FalServer, asked: EditRequest) -> None:
+    server.run_seconds = 0.1
+    server.fail("stream", Fault.answer(404))
+    server.fail("status", Fault.answer(200, {"status": "PAUSED"}))
+    assert _edit(asked).images.shape[1:3] == (90, 120)
 
 
 def test_the_first_reference_is_the_main_one(server: FalServer, asked: EditRequest) -> None:

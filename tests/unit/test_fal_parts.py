@@ -15,10 +15,10 @@ from firered_edit.pipeline.fal.hosts import Hosts
 from firered_edit.pipeline.fal.keys import KEY_FILE, find_key
 from firered_edit.pipeline.fal.payload import FalOptions, build_payload, data_uri
 from firered_edit.pipeline.fal.pricing import Budget, cost_of, estimate
-from firered_edit.pipeline.geometry import Custom, MatchImage, Preset, Size, SizePolicy
+from firered_edit.pipeline.geometry import Custom, Preset, Size, SizePolicy
 from firered_edit.pipeline.preparation import prepare
 from firered_edit.pipeline.request import EditRequest
-from support.kinds import MakePhoto, MakeReference
+from support.kinds import MakePhoto
 
 HOME = Hosts.from_environment({})
 LOOPBACK = Hosts.from_environment({"FAL_QUEUE_RUN_HOST": "http://127.0.0.1:8000/"})
@@ -132,22 +132,6 @@ def test_what_fal_does_not_bill_in_words_is_unknown() -> None:
     assert cost_of(None) == "unknown"
 
 
-@pytest.fixture
-def asked(reference: MakeReference) -> EditRequest:
-    return EditRequest(
-        prompt="wear @image2",
-        references=(reference(120, 90), reference(64, 64)),
-        size=MatchImage(),
-        num_images=2,
-        seed=7,
-        num_inference_steps=9,
-        guidance_scale=3.5,
-        negative_prompt="blur",
-        acceleration="high",
-        working_megapixels=0.0,
-    )
-
-
 SPEC_FIELDS = {
     "prompt",
     "image_urls",
@@ -166,6 +150,15 @@ SPEC_FIELDS = {
 
 
 def test_every_field_of_the_document_is_sent(asked: EditRequest) -> None:
+    asked = replace(
+        asked,
+        prompt="wear @image2",
+        num_images=2,
+        num_inference_steps=9,
+        guidance_scale=3.5,
+        negative_prompt="blur",
+        acceleration="high",
+    )
     options = FalOptions(enable_safety_checker=False, output_format="jpeg", sync_mode=True)
     payload = build_payload(prepare(asked), options, ["data:1", "data:2"])
     assert payload == {

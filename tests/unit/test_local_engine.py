@@ -15,7 +15,7 @@ from diffusers.pipelines.qwenimage import pipeline_qwenimage_edit_plus as stock
 from PIL import Image
 
 from firered_edit.pipeline.errors import EditCancelled, InputError, NotYetError, ResultError
-from firered_edit.pipeline.geometry import Custom, MatchImage
+from firered_edit.pipeline.geometry import Custom
 from firered_edit.pipeline.host import PlainHost
 from firered_edit.pipeline.local import engine as local
 from firered_edit.pipeline.local.weights import FireRedModel, load_folder
@@ -29,22 +29,6 @@ def model(tiny_model: Path) -> FireRedModel:
     return load_folder(tiny_model, "auto", PlainHost())
 
 
-@pytest.fixture(scope="module")
-def edit_request(reference: MakeReference) -> EditRequest:
-    return EditRequest(
-        prompt="put the hat on, 把背景变成夜晚",
-        references=(reference(96, 64),),
-        size=MatchImage(),
-        num_images=1,
-        seed=11,
-        num_inference_steps=3,
-        guidance_scale=4.0,
-        negative_prompt="",
-        acceleration="none",
-        working_megapixels=0.0,
-    )
-
-
 @pytest.mark.parametrize("guidance", [1.0, 4.0])
 @pytest.mark.parametrize("references", [1, 2, 3])
 @pytest.mark.parametrize("folder", ["tiny_model", "tiny_model_fp32"])
@@ -52,20 +36,17 @@ def test_equals_the_corrected_reference_pipeline_bit_for_bit(
     folder: str,
     references: int,
     guidance: float,
-    edit_request: EditRequest,
+    asked: EditRequest,
     reference: MakeReference,
     request: pytest.FixtureRequest,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     path = request.getfixturevalue(folder)
     sizes = [(96, 64), (50, 80), (128, 48)][:references]
-    asked = replace(
-        edit_request,
-        references=tuple(reference(*size) for size in sizes),
-        guidance_scale=guidance,
-    )
-    ours = local.LocalEngine(load_folder(path, "auto", PlainHost()), PlainHost()).edit(asked)
-    theirs = _reference_edit(path, asked, monkeypatch)
+    pictures = tuple(reference(*size) for size in sizes)
+    edit = replace(asked, references=pictures, guidance_scale=guidance)
+    ours = local.LocalEngine(load_folder(path, "auto", PlainHost()), PlainHost()).edit(edit)
+    theirs = _reference_edit(path, edit, monkeypatch)
     assert torch.equal(ours.images[0], theirs)
 
 
@@ -127,11 +108,11 @@ def _keep_picture_sizes(pictures: list[Image.Image], monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(stock, "calculate_dimensions", kept)
 
 
-def test_a_batch_is_the_single_runs(model: FireRedModel, edit_request: EditRequest) -> None:
+def test_a_batch_is_the_single_runs(model: FireRedModel, asked: EditRequest) -> None:
     engine = local.LocalEngine(model, PlainHost())
-    batch = engine.edit(replace(edit_request, num_images=3, seed=2**32 - 2)).images
+    batch = engine.edit(replace(asked, num_images=3, seed=2**32 - 2)).images
     seeds = (2**32 - 2, 2**32 - 1, 0)
-    singles = [engine.edit(replace(edit_request, seed=seed)).images[0] for seed in seeds]
+    singles = [engine.edit(replace(asked, seed=seed)).images[0] for seed in seeds]
     assert torch.equal(batch, torch.stack(singles))
     assert not torch.equal(batch[0], batch[1])
 
@@ -147,28 +128,28 @@ def test_a_batch_is_the_single_runs(model: FireRedModel, edit_request: EditReque
     ],
 )
 def test_every_input_matters(
-    model: FireRedModel, edit_request: EditRequest, change: dict[str, Any]
+    model: FireRedModel, asked: EditRequest, change: dict[str, Any]
 ) -> None:
     engine = local.LocalEngine(model, PlainHost())
-    before = engine.edit(edit_request).images
-    assert not torch.equal(before, engine.edit(replace(edit_request, **change)).images)
+    before = engine.edit(asked).images
+    assert not torch.equal(before, engine.edit(replace(asked, **change)).images)
 
 
 def test_references_after_the_first_matter(
-    model: FireRedModel, edit_request: EditRequest, reference: MakeReference
+    model: FireRedModel, asked: EditRequest, reference: MakeReference
 ) -> None:
     engine = local.LocalEngine(model, PlainHost())
-    first = edit_request.references[0]
+    first = asked.references[0]
     one, other = (
-        engine.edit(replace(edit_request, references=(first, reference(*size)))).images
+        engine.edit(replace(asked, references=(first, reference(*size)))).images
         for size in [(50, 80), (80, 50)]
     )
     assert not torch.equal(one, other)
 
 
-def test_the_output_has_the_asked_size(model: FireRedModel, edit_request: EditRequest) -> None:
-    asked = replace(edit_request, size=Custom(70, 111), working_megapixels=0.01, num_images=2)
-    result = local.LocalEngine(model, PlainHost()).edit(asked)
+def test_the_output_has_the_asked_size(model: FireRedModel, asked: EditRequest) -> None:
+    edit = replace(asked, size=Custom(70, 111), working_megapixels=0.01, num_images=2)
+    result = local.LocalEngine(model, PlainHost()).edit(edit)
     assert tuple(result.images.shape) == (2, 111, 70, 3)
     assert result.images.dtype == torch.float32
     assert 0 <= result.images.min() < result.images.max() <= 1
@@ -190,24 +171,22 @@ class _CountingHost(PlainHost):
 
 
 @pytest.fixture
-def looks(model: FireRedModel, edit_request: EditRequest) -> int:
+def looks(model: FireRedModel, asked: EditRequest) -> int:
     """How often one whole edit looks at the cancel flag."""
     host = _CountingHost()
-    local.LocalEngine(model, host).edit(edit_request)
+    local.LocalEngine(model, host).edit(asked)
     return host.looks
 
 
 @pytest.mark.parametrize("part", [0.0, 0.1, 0.3, 0.6, 0.9, 0.99])
 def test_cancel_anywhere_leaves_the_next_run_unchanged(
-    model: FireRedModel, edit_request: EditRequest, looks: int, part: float
+    model: FireRedModel, asked: EditRequest, looks: int, part: float
 ) -> None:
     host = _CountingHost(looks=int(looks * part))
     with pytest.raises(EditCancelled):
-        local.LocalEngine(model, host).edit(edit_request)
+        local.LocalEngine(model, host).edit(asked)
     assert host.looks == int(looks * part) + 1
-    again, fresh = (
-        local.LocalEngine(model, PlainHost()).edit(edit_request).images for _ in range(2)
-    )
+    again, fresh = (local.LocalEngine(model, PlainHost()).edit(asked).images for _ in range(2))
     assert torch.equal(again, fresh)
 
 
@@ -221,19 +200,19 @@ def test_cancel_is_looked_at_before_every_block(looks: int, model: FireRedModel)
     ("change", "error", "words"),
     [
         ({"acceleration": "high"}, NotYetError, "acceleration high"),
-        ({"references": 4}, InputError, "FireRed Stitch References"),
+        ({"references": "twice as many"}, InputError, "FireRed Stitch References"),
     ],
 )
 def test_what_this_engine_cannot_do_is_said_before_a_weight_moves(
-    edit_request: EditRequest,
+    asked: EditRequest,
     change: dict[str, Any],
     error: type[Exception],
     words: str,
 ) -> None:
-    if change.get("references"):
-        change = {"references": edit_request.references * 4}
+    if "references" in change:
+        change = {"references": asked.references * 2}
     with pytest.raises(error, match=words):
-        local.check_local(replace(edit_request, **change))
+        local.check_local(replace(asked, **change))
 
 
 @pytest.fixture
@@ -250,7 +229,7 @@ def broken_vae(model: FireRedModel) -> Iterator[torch.nn.Module]:
 @pytest.mark.parametrize(("value", "words"), [(float("nan"), "NaN"), (-9.0, "black")])
 def test_nan_and_black_pictures_are_errors(
     model: FireRedModel,
-    edit_request: EditRequest,
+    asked: EditRequest,
     broken_vae: torch.nn.Module,
     value: float,
     words: str,
@@ -259,4 +238,4 @@ def test_nan_and_black_pictures_are_errors(
         broken_vae.weight.zero_()
         broken_vae.bias.fill_(value)
     with pytest.raises(ResultError, match=words):
-        local.LocalEngine(model, PlainHost()).edit(edit_request)
+        local.LocalEngine(model, PlainHost()).edit(asked)

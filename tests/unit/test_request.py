@@ -8,27 +8,9 @@ from dataclasses import replace
 import pytest
 
 from firered_edit.pipeline.errors import MAX_LENGTH, FireRedError, InputError
-from firered_edit.pipeline.geometry import MatchImage
 from firered_edit.pipeline.preparation import prepare
 from firered_edit.pipeline.prompts import resolve_names
 from firered_edit.pipeline.request import EditRequest
-from support.kinds import MakeReference
-
-
-@pytest.fixture
-def request_(reference: MakeReference) -> EditRequest:
-    return EditRequest(
-        prompt="make it night",
-        references=(reference(64, 48), reference(40, 40)),
-        size=MatchImage(),
-        num_images=1,
-        seed=7,
-        num_inference_steps=4,
-        guidance_scale=4.0,
-        negative_prompt="",
-        acceleration="none",
-        working_megapixels=0.0,
-    )
 
 
 @pytest.mark.parametrize(
@@ -48,23 +30,23 @@ def request_(reference: MakeReference) -> EditRequest:
     ],
 )
 def test_bad_input_is_refused_with_advice(
-    request_: EditRequest, change: dict[str, object], words: str
+    asked: EditRequest, change: dict[str, object], words: str
 ) -> None:
     with pytest.raises(InputError, match=words) as caught:
-        prepare(replace(request_, **change))
+        prepare(replace(asked, **change))
     assert str(caught.value).endswith(caught.value.remedy)
 
 
-def test_the_summary_numbers_the_references(request_: EditRequest) -> None:
-    summary = prepare(request_).summary()
-    assert "@image1 64x48 · @image2 40x40" in summary
-    assert "64x48" in summary.splitlines()[1]
+def test_the_summary_numbers_the_references(asked: EditRequest) -> None:
+    summary = prepare(asked).summary()
+    assert "@image1 120x90 · @image2 50x80" in summary
+    assert "120x90" in summary.splitlines()[1]
 
 
-def test_the_receipt_is_json_and_holds_no_picture(request_: EditRequest) -> None:
-    receipt = json.loads(prepare(request_).receipt("local", "tiny", [7]).to_json())
+def test_the_receipt_is_json_and_holds_no_picture(asked: EditRequest) -> None:
+    receipt = json.loads(prepare(asked).receipt("local", "tiny", [7]).to_json())
     assert receipt["seeds"] == [7]
-    assert receipt["references"] == ["64x48", "40x40"]
+    assert receipt["references"] == ["120x90", "50x80"]
     assert len(json.dumps(receipt)) < 2000
 
 
