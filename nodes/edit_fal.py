@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from typing import Any
 
 from comfy_api.latest import io
 
 from ..pipeline.fal.engine import FalEngine, FalOptions
-from .host import ComfyHost, cancel_as_interrupt, image_device, image_dtype, in_own_thread
+from .host import image_device, image_dtype, in_own_thread, node_run
 from .inputs import (
     CATEGORY,
     SEARCH_ALIASES,
@@ -26,7 +27,7 @@ DEFAULTS = Defaults(
     working_megapixels=0.0,
 )
 
-_OPTIONS = ("enable_safety_checker", "output_format", "sync_mode", "upload_quality", "max_cost")
+_OPTIONS = [field.name for field in fields(FalOptions)]
 
 
 class FireRedEditFal(EditNode):
@@ -52,11 +53,10 @@ class FireRedEditFal(EditNode):
         size: dict[str, Any] | None = None,
         **widgets: Any,
     ) -> io.NodeOutput:
-        with cancel_as_interrupt():
+        with node_run() as host:
             options = FalOptions(**{name: widgets.pop(name) for name in _OPTIONS})
             request = to_request(images=images or {}, size=size, **widgets)
-            engine = FalEngine(ComfyHost.current())
-            result = await in_own_thread(lambda: engine.edit(request, options))
+            result = await in_own_thread(lambda: FalEngine(host).edit(request, options))
             return to_output(result, image_device(), image_dtype())
 
 

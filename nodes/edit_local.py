@@ -8,7 +8,7 @@ from comfy_api.latest import io
 
 from ..pipeline.local.engine import LocalEngine
 from ..pipeline.local.latents import Noise
-from .host import ComfyHost, cancel_as_interrupt, image_device, image_dtype
+from .host import image_device, image_dtype, node_run
 from .inputs import (
     CATEGORY,
     SEARCH_ALIASES,
@@ -68,7 +68,7 @@ class FireRedEdit(EditNode):
         size: dict[str, Any] | None = None,
         **widgets: Any,
     ) -> io.NodeOutput:
-        with cancel_as_interrupt():
+        with node_run() as host:
             request = to_request(images=images or {}, size=size, **widgets)
-            result = LocalEngine(model, ComfyHost.current(), noise).edit(request)
+            result = LocalEngine(model, host, noise).edit(request)
             return to_output(result, image_device(), image_dtype())

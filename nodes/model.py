@@ -8,7 +8,7 @@ from comfy_api.latest import io
 
 from ..pipeline.errors import InputError, NotYetError
 from ..pipeline.local.weights import Precision, load_folder
-from .host import ComfyHost, cancel_as_interrupt, folders
+from .host import folders, node_run
 from .inputs import CATEGORY
 
 FireRedModelType = io.Custom("FIRERED_MODEL")
@@ -39,9 +39,9 @@ class FireRedLoadModel(io.ComfyNode):
     def execute(
         cls, source: dict[str, Any] | None = None, precision: Precision = "auto"
     ) -> io.NodeOutput:
-        with cancel_as_interrupt():
+        with node_run() as host:
             path = folders.diffusers_folder(_folder_name(source))
-            return io.NodeOutput(load_folder(path, precision, ComfyHost.current()))
+            return io.NodeOutput(load_folder(path, precision, host))
 
 
 def _source() -> io.Input:

@@ -1,15 +1,14 @@
 """The only bridge to ComfyUI's insides: reporting, cancel, folders, memory, threads."""
 
 from . import folders
-from .comfy_host import ComfyHost, cancel_as_interrupt
+from .comfy_host import node_run
 from .memory import image_device, image_dtype
 from .threads import in_own_thread
 
 __all__ = [
-    "ComfyHost",
-    "cancel_as_interrupt",
     "folders",
     "image_device",
     "image_dtype",
     "in_own_thread",
+    "node_run",
 ]

@@ -13,7 +13,7 @@ import comfy.utils
 from comfy_execution.utils import get_executing_context
 from server import PromptServer
 
-from ...pipeline.errors import EditCancelled
+from ...pipeline.errors import EditCancelled, FireRedError
 from ...pipeline.host import Handle
 from . import folders, memory
 
@@ -72,9 +72,17 @@ class ComfyHost:
 
 
 @contextmanager
-def cancel_as_interrupt() -> Iterator[None]:
-    """Let a cancelled edit show as cancelled in ComfyUI, not as a red error."""
+def node_run() -> Iterator[ComfyHost]:
+    """The run of the node that is being executed.
+
+    A cancelled edit shows as cancelled in ComfyUI, not as a red error. An error's words are shown
+    on the node too, since ComfyUI's own notice hides them behind a button.
+    """
+    host = ComfyHost.current()
     try:
-        yield
+        yield host
     except EditCancelled:
         raise comfy.model_management.InterruptProcessingException from None
+    except FireRedError as error:
+        host.say(str(error))
+        raise

@@ -80,11 +80,13 @@ def load_folder(folder: Path, precision: Precision, host: LocalHost) -> FireRedM
         modules = {part: _load_module(folder, part, dtype, host) for part in _WEIGHT_PARTS}
         host.say("loading processor")
         scheduler, processor = _load_scheduler(folder), _load_processor(folder)
+    stored = str(dtype).removeprefix("torch.")
+    host.say(f"{folder.name}, {stored}")
     return FireRedModel(
         name=folder.name,
         scheduler=scheduler,
         processor=processor,
-        precision=str(dtype).removeprefix("torch."),
+        precision=stored,
         **{part: host.manage(module) for part, module in modules.items()},
     )
 

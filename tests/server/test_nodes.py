@@ -117,6 +117,14 @@ def test_bad_input_is_a_clear_error_before_anything_is_sent(
     assert not fal.requests
 
 
+def test_the_words_of_an_error_are_shown_on_the_node(comfyui: ComfyUI, workflow: Workflow) -> None:
+    workflow.set(_edit_node(workflow), prompt="wear the hat of @image3")
+    with listening(comfyui) as events:
+        with pytest.raises(RunFailed):
+            comfyui.run(workflow)
+        _await(lambda: "names @image3" in events.texts[-1])
+
+
 def test_an_empty_prompt_is_marked_once(comfyui: ComfyUI, workflow: Workflow) -> None:
     workflow.set(_edit_node(workflow), prompt="")
     answer = comfyui.post("/prompt", {"prompt": workflow}).json()
