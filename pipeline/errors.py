@@ -35,6 +35,12 @@ class FireRedError(Exception):
     is shortened first, so that the advice stays readable.
     """
 
+    __module__ = "firered_edit"
+
+    def __init_subclass__(cls) -> None:
+        # ComfyUI names a pack's modules by their path on disk, and its error report shows it.
+        cls.__module__ = FireRedError.__module__
+
     def __init__(self, problem: str, remedy: str) -> None:
         self.problem = shorten(_DATA_URI.sub("(picture data)", problem), MAX_LENGTH - len(remedy))
         self.remedy = remedy

@@ -40,7 +40,9 @@ class ComfyHost:
         return cls(context.prompt_id, context.node_id)
 
     def say(self, text: str) -> None:
-        PromptServer.instance.send_progress_text(text, self._node_id)
+        # Nodes 2.0 reads it as Markdown, where only two trailing spaces keep a line break.
+        shown = text.replace("\n", "  \n")
+        PromptServer.instance.send_progress_text(shown, self._node_id)
 
     def progress(self, value: int, total: int) -> None:
         if self.cancelled():

@@ -47,7 +47,6 @@ def test_the_pack_shows_no_console_error_and_asks_for_nothing_beyond_loopback(
     editor: Editor,
 ) -> None:
     editor.open("firered_edit_local")
-    editor.screenshot("opened")
     assert [error for error in editor.errors if "firered" in error.lower()] == []
     assert editor.outside == []
 
@@ -87,7 +86,7 @@ def test_run_on_the_fal_workflow_saves_and_shows_a_picture_of_the_size_of_the_in
     file = picture(123, 77)
     editor.open("firered_edit_fal")
     editor.set("LoadImage", image=file)
-    _assert_run_gives(editor, (123, 77))
+    _assert_run_gives(editor, (123, 77), "run_fal")
     assert len(fal.jobs) == 1
 
 
@@ -99,7 +98,7 @@ def test_run_on_the_local_workflow_saves_and_shows_a_picture_of_the_size_of_the_
     editor.set("LoadImage", image=file)
     editor.set("FireRedLoadModel", **{"source.folder": MODEL_FOLDER})
     editor.set("FireRedEdit", num_inference_steps=2, working_megapixels=0.05)
-    _assert_run_gives(editor, (123, 77))
+    _assert_run_gives(editor, (123, 77), "run_local")
 
 
 @in_both_renderers
@@ -134,10 +133,10 @@ def _disconnect(editor: Editor, node: str, slot: str) -> None:
     editor.on_node(node, script, slot)
 
 
-def _assert_run_gives(editor: Editor, size: tuple[int, int]) -> None:
+def _assert_run_gives(editor: Editor, size: tuple[int, int], name: str) -> None:
     editor.run()
     assert editor.shown_picture("SaveImage") == size
-    editor.screenshot("run")
+    editor.screenshot(name)
     image = editor.on_node("SaveImage", "node => app.nodeOutputs[node.id].images[0]")
     with Image.open(editor.comfyui.output_file(image)) as saved:
         assert saved.size == size

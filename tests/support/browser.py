@@ -18,6 +18,7 @@ from playwright.sync_api import (
     Page,
     Playwright,
     Route,
+    ViewportSize,
     sync_playwright,
 )
 
@@ -39,7 +40,7 @@ _OPTIONS = [
     "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
 ]
 _OUTSIDE = re.compile(r"^https?://(?!127\.0\.0\.1[:/])")
-_VIEWPORT = {"width": 1600, "height": 1000}
+_VIEWPORT = ViewportSize(width=1600, height=1000)
 
 
 class NoBrowserError(RuntimeError):
@@ -66,13 +67,12 @@ def _is_root() -> bool:
 
 def _find_chromium(playwright: Playwright) -> str:
     """The browser that ``FIRERED_CHROMIUM`` names, else playwright's own, else the system's."""
-    named = [os.environ.get("FIRERED_CHROMIUM"), playwright.chromium.executable_path, *_NAMES]
-    found = next((path for name in named if name and (path := shutil.which(name))), None)
-    if found is None:
-        raise NoBrowserError(
-            "There is no Chromium: install one, or name it in the environment as FIRERED_CHROMIUM."
-        )
-    return found
+    if chosen := os.environ.get("FIRERED_CHROMIUM"):
+        return chosen
+    for name in (playwright.chromium.executable_path, *_NAMES):
+        if found := shutil.which(name):
+            return found
+    raise NoBrowserError("There is no Chromium: install one, or name it as FIRERED_CHROMIUM.")
 
 
 @contextmanager
@@ -84,14 +84,16 @@ def open_editor(browser: Browser, comfyui: ComfyUI, renderer: Renderer) -> Itera
             "Comfy.VueNodes.Enabled": renderer == "nodes 2.0",
             # On a first visit the editor starts empty, without its own default workflow.
             "Comfy.TutorialCompleted": False,
+            # Both are remembered from page to page and would cover a part of the graph.
             "Comfy.Minimap.Visible": False,
+            "Comfy.RightSidePanel.IsOpen": False,
         },
     ).raise_for_status()
     with browser.new_context(viewport=_VIEWPORT) as context:
         editor = Editor(context.new_page(), comfyui, renderer)
         context.route(_OUTSIDE, editor.block)
         context.on("console", editor.hear)
-        context.on("weberror", lambda error: editor.errors.append(str(error.error)))
+        context.on("weberror", lambda error: editor.errors.append(str(error.error.stack)))
         yield editor
 
 
@@ -227,4 +229,4 @@ class Editor:
         SCREENSHOTS.mkdir(exist_ok=True)
         self.page.wait_for_load_state("networkidle")
         file = f"{name}_{self.renderer}.png".replace(" ", "_")
-        self.page.screenshot(path=SCREENSHOTS / file)
+        self.page.screenshot(path=SCREENSHOTS / file, animations="disabled")

@@ -80,6 +80,10 @@ def test_what_names_no_picture_is_left_alone(prompt: str) -> None:
     assert resolve_names(prompt, 2).notices == ()
 
 
+def test_an_error_is_named_without_the_folder_the_pack_lies_in() -> None:
+    assert {FireRedError.__module__, InputError.__module__} == {"firered_edit"}
+
+
 def test_an_error_is_short_and_never_echoes_picture_data() -> None:
     uri = "data:image/png;base64," + "A" * 5000
     error = FireRedError(f"Could not load image from url: {uri} " + "x " * 400, "Do this next.")
