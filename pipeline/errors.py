@@ -25,7 +25,7 @@ import re
 MAX_LENGTH = 300
 """Characters an artist sees of any error."""
 
-_DATA_URI = re.compile(r"data:[\w/+.-]+;base64,[\w+/=]*")
+_DATA_URI = re.compile(r"data:[^,\s]*,\S*")
 
 
 class FireRedError(Exception):
@@ -42,7 +42,7 @@ class FireRedError(Exception):
         cls.__module__ = FireRedError.__module__
 
     def __init__(self, problem: str, remedy: str) -> None:
-        self.problem = shorten(_DATA_URI.sub("(picture data)", problem), MAX_LENGTH - len(remedy))
+        self.problem = clean(problem, MAX_LENGTH - len(remedy))
         self.remedy = remedy
         super().__init__(f"{self.problem} {remedy}")
 
@@ -103,7 +103,14 @@ class EditCancelled(Exception):  # noqa: N818 - a cancel is not an error
     """The artist cancelled. Raised at the next safe point, with nothing left half done."""
 
 
-def shorten(text: str, length: int) -> str:
-    """``text`` with white space folded, cut at ``length`` characters with an ellipsis."""
-    folded = " ".join(text.split())
+def clean(text: str, length: int = MAX_LENGTH) -> str:
+    """``text`` fit to be shown: no data URI, white space folded, cut at ``length`` characters."""
+    folded = " ".join(_DATA_URI.sub("(picture data)", text).split())
     return folded if len(folded) < length else folded[: max(length - 2, 0)] + "…"
+
+
+def check_range(name: str, value: float, allowed: tuple[float, float]) -> None:
+    """Raise ``InputError`` unless ``value`` lies within ``allowed``; NaN never does."""
+    low, high = allowed
+    if not low <= value <= high:
+        raise InputError(f"{name} is {value}.", f"Choose a value from {low} to {high}.")

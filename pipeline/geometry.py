@@ -15,7 +15,7 @@ import math
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
-from .errors import InputError
+from .errors import InputError, check_range
 
 CELL = 16
 MEGAPIXEL = 1024 * 1024
@@ -24,6 +24,9 @@ MEGAPIXEL = 1024 * 1024
 MAX_ASPECT = 8
 MIN_SIDE = 16
 MAX_CANVAS_MEGAPIXELS = 16
+
+CUSTOM_SIDES = (64, 8192)
+MEGAPIXELS = (0.1, 16.0)
 
 PRESETS = {
     "square_hd": (1024, 1024),
@@ -55,6 +58,9 @@ class MatchImage:
 
     index: int = 1
 
+    def __str__(self) -> str:
+        return f"match image {self.index}"
+
 
 @dataclass(frozen=True)
 class Preset:
@@ -62,20 +68,29 @@ class Preset:
 
     name: str
 
+    def __str__(self) -> str:
+        return f"preset {self.name}"
+
 
 @dataclass(frozen=True)
 class Custom:
-    """An explicit width and height in pixels."""
+    """An explicit width and height in pixels, ``CUSTOM_SIDES`` each."""
 
     width: int
     height: int
 
+    def __str__(self) -> str:
+        return f"custom {self.width}x{self.height}"
+
 
 @dataclass(frozen=True)
 class Megapixels:
-    """The aspect of reference 1 at this area, sides a multiple of 16."""
+    """The aspect of reference 1 at this area (``MEGAPIXELS``), sides a multiple of 16."""
 
     megapixels: float
+
+    def __str__(self) -> str:
+        return f"megapixels {self.megapixels:g}"
 
 
 SizePolicy: TypeAlias = MatchImage | Preset | Custom | Megapixels
@@ -157,19 +172,29 @@ def _output_size(policy: SizePolicy, sizes: list[Size]) -> Size:
         case Preset(name):
             return Size(*_preset(name))
         case Custom(width, height):
+            check_range("A custom side", width, CUSTOM_SIDES)
+            check_range("A custom side", height, CUSTOM_SIDES)
             return Size(width, height)
         case Megapixels(megapixels):
+            check_range("megapixels", megapixels, MEGAPIXELS)
             return _whole_cells(sizes[0], megapixels * MEGAPIXEL)
 
 
 def _whole_cells(size: Size, area: float) -> Size:
     """About ``area`` pixels in the aspect of ``size``, both sides a multiple of 16.
 
-    The longer side is rounded first and the shorter one up, so that the picture fills the longer
-    side exactly and misses the shorter one by less than a cell.
+    Of the sizes whose sides are within 4 percent of the wanted ones, the one of the nearest
+    aspect: the strip of padding that it needs is the narrowest.
     """
-    long = CELL * max(1, round(max(size.width, size.height) * math.sqrt(area / size.area) / CELL))
-    scale = long / max(size.width, size.height)
+    short, long = sorted((size.width, size.height))
+    wanted = long * math.sqrt(area / size.area) / CELL
+    candidates = range(max(1, math.ceil(wanted * 0.96)), max(2, math.floor(wanted * 1.04) + 1))
+
+    def strip(cells: int) -> tuple[float, float]:
+        exact = short * cells / long
+        return (math.ceil(exact - 1e-6) - exact) / cells, abs(cells - wanted)
+
+    scale = CELL * min(candidates, key=strip) / long
     return Size(_cells(size.width * scale), _cells(size.height * scale))
 
 
@@ -227,6 +252,6 @@ def _notices(output: Size, area: float, locked: bool) -> tuple[str, ...]:
     if output.area > area * 1.01:
         notices.append(
             f"runs at {area / MEGAPIXEL:.2f} of {output.area / MEGAPIXEL:.2f} megapixels and is "
-            "scaled up; edit a region for full detail"
+            "scaled up"
         )
     return tuple(notices)

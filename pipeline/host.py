@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
+import uuid
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Protocol
@@ -80,10 +81,10 @@ class PlainHost:
         *,
         cancelled: Callable[[], bool] = lambda: False,
         data_folder: Path | None = None,
-        run_id: str = "plain",
+        run_id: str | None = None,
     ) -> None:
         self.device = torch.device(device)
-        self.run_id = run_id
+        self.run_id = run_id or uuid.uuid4().hex
         self._cancelled = cancelled
         self._data_folder = data_folder
 

@@ -120,7 +120,7 @@ def decode(data: bytes) -> Pixels:
                     "Ask for a smaller size.",
                 )
             return np.asarray(picture.convert("RGB"))
-    except (OSError, SyntaxError, ValueError) as error:
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise ResultError("The result is not a readable picture.", "Run the edit again.") from error
 
 

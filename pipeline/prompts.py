@@ -12,8 +12,10 @@ from dataclasses import dataclass
 from .errors import InputError
 
 _AT_NAME = re.compile(r"@(image|img|picture|图片?)\s?(\d{1,3})", re.IGNORECASE)
+# Latin letters only bound a name: Chinese is written without spaces around it.
 _PLAIN_NAME = re.compile(
-    r"(?<!\w)(?:image|picture)\s?(\d{1,2})(?![\w.])|第(\d{1,2})张图|图(\d{1,2})(?!\d)",
+    r"(?<![a-z0-9_])(?:image|picture)\s?(\d{1,2})(?![a-z0-9_]|\.\d)"
+    r"|第(\d{1,2})张图|图(\d{1,2})(?!\d)",
     re.IGNORECASE,
 )
 

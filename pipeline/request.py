@@ -7,10 +7,11 @@ engines.
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
-from .errors import InputError
+from .errors import InputError, check_range
 
 if TYPE_CHECKING:
     import torch
@@ -24,7 +25,13 @@ MAX_SEED = 2**32 - 1
 STEPS = (2, 50)
 GUIDANCE = (1.0, 10.0)
 NUM_IMAGES = (1, 4)
-WORKING_MEGAPIXELS = (0.0, 16.0)
+WORKING_MEGAPIXELS = (0.01, 16.0)
+"""Besides 0, which means the output's own area."""
+
+TRAINED_REFERENCES = 3
+"""How many pictures the model was trained to take."""
+
+_CONTROL_WORD = re.compile(r"<\|\w+\|>")
 
 Acceleration = Literal["none", "regular", "high"]
 ACCELERATIONS: tuple[Acceleration, ...] = ("none", "regular", "high")
@@ -55,23 +62,23 @@ class EditRequest:
         """Raise ``InputError`` for anything no engine could carry out."""
         if not self.prompt.strip():
             raise InputError("The prompt is empty.", "Write what to change in the picture.")
+        for text in (self.prompt, self.negative_prompt):
+            if control := _CONTROL_WORD.search(text):
+                raise InputError(
+                    f"The prompt holds {control[0]}, a control word of the model.", "Take it out."
+                )
         if not self.references:
             raise InputError("No picture is connected.", "Connect the picture to edit to image_1.")
         if self.acceleration not in ACCELERATIONS:
             raise InputError(
                 f"acceleration is {self.acceleration!r}.", "Choose none, regular or high."
             )
-        _check_range("num_inference_steps", self.num_inference_steps, STEPS)
-        _check_range("guidance_scale", self.guidance_scale, GUIDANCE)
-        _check_range("num_images", self.num_images, NUM_IMAGES)
-        _check_range("seed", self.seed, (0, MAX_SEED))
-        _check_range("working_megapixels", self.working_megapixels, WORKING_MEGAPIXELS)
-
-
-def _check_range(name: str, value: float, allowed: tuple[float, float]) -> None:
-    low, high = allowed
-    if not low <= value <= high:
-        raise InputError(f"{name} is {value}.", f"Choose a value from {low} to {high}.")
+        check_range("num_inference_steps", self.num_inference_steps, STEPS)
+        check_range("guidance_scale", self.guidance_scale, GUIDANCE)
+        check_range("num_images", self.num_images, NUM_IMAGES)
+        check_range("seed", self.seed, (0, MAX_SEED))
+        if self.working_megapixels != 0:
+            check_range("working_megapixels", self.working_megapixels, WORKING_MEGAPIXELS)
 
 
 @dataclass
@@ -83,10 +90,13 @@ class Receipt:
     prompt: str
     negative_prompt: str
     seeds: list[int]
+    num_images: int
     num_inference_steps: int
     guidance_scale: float
     acceleration: str
     references: list[str]
+    size: str
+    working_megapixels: float
     canvas: str
     output: str
     locked: bool

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,15 +14,11 @@ from server import PromptServer
 
 from ...pipeline.errors import EditCancelled, FireRedError
 from ...pipeline.host import Handle
-from . import folders, memory
+from . import cancelling, folders, memory
 
 if TYPE_CHECKING:
     import torch
     from torch import nn
-
-# ComfyUI's interrupt flag is cleared by the first who raises it; remembered here per run, every
-# element of a list and every node of the run sees it. Bounded: old runs never come back.
-_cancelled_runs: deque[str] = deque(maxlen=64)
 
 
 class ComfyHost:
@@ -40,23 +35,23 @@ class ComfyHost:
         return cls(context.prompt_id, context.node_id)
 
     def say(self, text: str) -> None:
+        if not cancelling.is_current(self.run_id):
+            return
         # Nodes 2.0 reads it as Markdown, where only two trailing spaces keep a line break.
         shown = text.replace("\n", "  \n")
         PromptServer.instance.send_progress_text(shown, self._node_id)
 
     def progress(self, value: int, total: int) -> None:
-        if self.cancelled():
-            raise EditCancelled
+        if not cancelling.is_current(self.run_id):
+            return
         try:
             comfy.utils.ProgressBar(total, node_id=self._node_id).update_absolute(value, total)
         except comfy.model_management.InterruptProcessingException:
-            _cancelled_runs.append(self.run_id)
-            raise EditCancelled from None
+            # The bar looks at the flag and clears it; the engine asks when it is safe to stop.
+            cancelling.remember_cancel(self.run_id)
 
     def cancelled(self) -> bool:
-        if comfy.model_management.processing_interrupted() and self.run_id not in _cancelled_runs:
-            _cancelled_runs.append(self.run_id)
-        return self.run_id in _cancelled_runs
+        return cancelling.is_cancelled(self.run_id)
 
     @property
     def data_folder(self) -> Path:
@@ -80,6 +75,7 @@ def node_run() -> Iterator[ComfyHost]:
     A cancelled edit shows as cancelled in ComfyUI, not as a red error. An error's words are shown
     on the node too, since ComfyUI's own notice hides them behind a button.
     """
+    cancelling.notice_presses()
     host = ComfyHost.current()
     try:
         yield host

@@ -10,6 +10,7 @@ import comfy.model_patcher
 import torch
 from torch import nn
 
+from ...pipeline.errors import SetupError
 from ...pipeline.host import Handle
 
 
@@ -27,7 +28,8 @@ class ManagedModule:
 
     def __init__(self, module: nn.Module) -> None:
         self.module = module
-        self.patcher = comfy.model_patcher.CoreModelPatcher(
+        # Not the dynamic kind: it streams ComfyUI's own layers, but never evicts plain torch ones.
+        self.patcher = comfy.model_patcher.ModelPatcher(
             _Holder(module).eval(),
             load_device=compute_device(),
             offload_device=comfy.model_management.unet_offload_device(),
@@ -35,12 +37,22 @@ class ManagedModule:
 
 
 def load(handles: Sequence[Handle], activation_bytes: int) -> None:
-    """Bring modules to the GPU whole, evicting others, with ``activation_bytes`` left free."""
+    """Bring modules to the GPU whole, evicting others, with ``activation_bytes`` left free.
+
+    Raises ``SetupError`` where ComfyUI was started so that it keeps models on the CPU.
+    """
     patchers = [cast(ManagedModule, handle).patcher for handle in handles]
     # Plain torch layers cannot run half on the CPU, so a part of a module is of no use.
     comfy.model_management.load_models_gpu(
         patchers, memory_required=activation_bytes, force_full_load=True
     )
+    wanted = compute_device().type
+    for handle in handles:
+        if next(handle.module.parameters()).device.type != wanted:
+            raise SetupError(
+                "ComfyUI's low-memory setting keeps the model off the GPU.",
+                "Start ComfyUI without --novram, or use FireRed Edit (fal).",
+            )
 
 
 def compute_device() -> torch.device:

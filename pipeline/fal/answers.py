@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import requests
 
-from ..errors import FireRedError, RejectedError, RemoteError, ResultError
+from ..errors import FireRedError, RejectedError, RemoteError, ResultError, clean
+
+MAX_LOG_LINE = 120
 
 State = Literal["IN_QUEUE", "IN_PROGRESS", "COMPLETED"]
 
@@ -58,41 +61,61 @@ def read_job(response: requests.Response) -> Job:
 _JOB_KEYS = ("request_id", "status_url", "response_url", "cancel_url")
 
 
-def read_status(body: dict[str, Any]) -> Status | None:
+def read_status(body: object) -> Status | None:
     """One status document, from polling or from the stream; None for a state yet unheard of."""
+    if not isinstance(body, dict):
+        return None
     state = body.get("status")
     if state not in ("IN_QUEUE", "IN_PROGRESS", "COMPLETED"):
         return None
     position = body.get("queue_position")
-    logs = body.get("logs") or []
-    lines = tuple(str(line.get("message", "")) for line in logs if isinstance(line, dict))
-    return Status(state, position if isinstance(position, int) else None, lines)
+    lines = [line.get("message") for line in log_of(body) if isinstance(line, dict)]
+    return Status(
+        state,
+        position if isinstance(position, int) else None,
+        tuple(clean(line, MAX_LOG_LINE) for line in lines if isinstance(line, str)),
+    )
+
+
+def log_of(body: dict[str, Any]) -> list[Any]:
+    """The log entries of a status document."""
+    return _list(body.get("logs"))
 
 
 def read_answer(response: requests.Response) -> Answer:
     """The result; ``ResultError`` if it holds no picture."""
     body = read_object(response)
-    images = body.get("images") or []
-    urls = [image["url"] for image in images if isinstance(image, dict) and image.get("url")]
-    if not urls:
-        raise ResultError("fal answered without a picture.", "Run the edit again.")
-    flagged = [bool(flag) for flag in body.get("has_nsfw_concepts") or []]
-    seed = body.get("seed")
+    images, flags = _list(body.get("images")), _list(body.get("has_nsfw_concepts"))
+    paired = [
+        (image["url"], index < len(flags) and bool(flags[index]))
+        for index, image in enumerate(images)
+        if isinstance(image, dict) and isinstance(image.get("url"), str)
+    ]
+    if not paired:
+        raise ResultError(
+            "fal answered without a picture.", "It may be billed; see fal.ai/dashboard."
+        )
+    seed, prompt, timings = body.get("seed"), body.get("prompt"), body.get("timings")
     return Answer(
-        urls=urls,
-        flagged=(flagged + [False] * len(urls))[: len(urls)],
+        urls=[url for url, _ in paired],
+        flagged=[flag for _, flag in paired],
         seed=seed if isinstance(seed, int) else None,
-        prompt=body.get("prompt"),
-        timings=body.get("timings") or {},
+        prompt=prompt if isinstance(prompt, str) else None,
+        timings=timings if isinstance(timings, dict) else {},
         units=_units(response),
     )
 
 
+def _list(value: object) -> list[Any]:
+    return value if isinstance(value, list) else []
+
+
 def _units(response: requests.Response) -> float | None:
     try:
-        return float(response.headers["x-fal-billable-units"])
+        units = float(response.headers["x-fal-billable-units"])
     except (KeyError, ValueError):
         return None
+    return units if math.isfinite(units) else None
 
 
 def read_object(response: requests.Response) -> dict[str, Any]:
@@ -102,13 +125,18 @@ def read_object(response: requests.Response) -> dict[str, Any]:
     except ValueError:
         body = None
     if not isinstance(body, dict):
-        raise RemoteError("fal's answer is not readable.", "Run the edit again.")
+        raise RemoteError(
+            "fal's answer is not readable.",
+            "The edit may be billed; look at fal.ai/dashboard before running again.",
+        )
     return body
 
 
-def refusal(response: requests.Response) -> FireRedError:
-    """The typed error for an answer that is not a success."""
+def refusal(response: requests.Response, secret: str = "") -> FireRedError:
+    """The typed error for an answer that is not a success; ``secret`` is taken out of its words."""
     code, words = response.status_code, _words(response)
+    if secret:
+        words = words.replace(secret, "(key)")
     if code == 401:
         return RejectedError(
             "fal does not know this key.", "Check FAL_KEY at fal.ai/dashboard/keys."
@@ -129,8 +157,8 @@ def refusal(response: requests.Response) -> FireRedError:
 def _words(response: requests.Response) -> str:
     """fal's own words: a sentence, or the fields at fault with what is wrong with each."""
     try:
-        detail = response.json().get("detail", "")
-    except (ValueError, AttributeError):
+        detail = response.json()["detail"]
+    except (ValueError, KeyError, TypeError):
         return response.reason or "no reason given"
     if not isinstance(detail, list):
         return str(detail).rstrip(".")
@@ -138,5 +166,5 @@ def _words(response: requests.Response) -> str:
 
 
 def _field_words(entry: dict[str, Any]) -> str:
-    location = [str(part) for part in entry.get("loc", []) if part != "body"]
+    location = [str(part) for part in _list(entry.get("loc")) if part != "body"]
     return f"{'.'.join(location) or 'request'}: {entry.get('msg', 'invalid')}"

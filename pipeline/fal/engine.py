@@ -5,30 +5,29 @@ from __future__ import annotations
 import base64
 import binascii
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
-from functools import cache
+from functools import cache, partial
 
 import requests
 import torch
 
 from ..canvas import restore
-from ..errors import EditCancelled, FlaggedError, ResultError
+from ..errors import EditCancelled, FlaggedError, RemoteError, ResultError
 from ..host import RemoteHost
 from ..images import check_shown, decode, to_tensor
 from ..preparation import Prepared, Stopwatch, prepare
-from ..request import EditRequest, EditResult
+from ..request import TRAINED_REFERENCES, EditRequest, EditResult
 from .answers import Answer, Job
 from .client import FalClient, new_session
 from .hosts import ENDPOINT, Hosts
 from .keys import find_key
 from .payload import FalOptions, build_payload, data_uri
 from .pricing import Estimate, budget, cost_of, estimate
-from .waiting import wait
+from .waiting import attend, submit, wait
 
 __all__ = ["FalEngine", "FalOptions"]
-
-TRAINED_REFERENCES = 3
-"""What the model was trained with; fal is sent more, with a notice."""
 
 
 class FalEngine:
@@ -44,6 +43,7 @@ class FalEngine:
         ``EditCancelled`` after telling fal to stop.
         """
         prepared = _with_notice(prepare(request))
+        options.check()
         hosts = Hosts.from_environment(os.environ)
         key = find_key(os.environ, self._host.data_folder)
         client = FalClient(key, hosts, _session())
@@ -52,13 +52,23 @@ class FalEngine:
         return _Run(prepared, options, client, self._host, price).carry_out()
 
 
+@contextmanager
+def _naming(job: Job) -> Iterator[None]:
+    """Put the request id, by which fal's dashboard finds the job, into every error of it."""
+    try:
+        yield
+    except RemoteError as error:
+        named = f"Request {job.request_id}: {error.problem}"
+        raise type(error)(named, error.remedy) from error
+
+
 def _with_notice(prepared: Prepared) -> Prepared:
     count = len(prepared.request.references)
     if count <= TRAINED_REFERENCES:
         return prepared
     notice = (
-        f"the model was trained with {TRAINED_REFERENCES} pictures and is sent {count}; "
-        "FireRed Stitch References can pack them"
+        f"the model was trained with {TRAINED_REFERENCES} pictures and is sent {count}: some may "
+        "be overlooked"
     )
     return replace(prepared, notices=(*prepared.notices, notice))
 
@@ -85,15 +95,17 @@ class _Run:
         self._host = host
         self._price = price
         self._watch = Stopwatch()
+        self._returned: list[str] = []
 
     def carry_out(self) -> EditResult:
         with self._watch.phase("send"):
             job = self._submit()
-        with self._watch.phase("wait"):
-            wait(self._client, job, self._host)
-        with self._watch.phase("fetch"):
-            answer = self._client.result(job)
-            images, dropped = self._fetch(answer)
+        with _naming(job):
+            with self._watch.phase("wait"):
+                wait(self._client, job, self._host)
+            with self._watch.phase("fetch"):
+                answer = attend(partial(self._client.result, job), self._host)
+                images, dropped = self._fetch(answer)
         self._host.progress(100, 100)
         result = self._result(job, answer, images, dropped)
         self._host.say(f"{self._prepared.summary()}\n{self._cost_line(answer)}")
@@ -106,7 +118,8 @@ class _Run:
         urls = [data_uri(pixels, quality) for pixels in self._prepared.placed_references()]
         if self._host.cancelled():
             raise EditCancelled
-        return self._client.submit(build_payload(self._prepared, self._options, urls))
+        payload = build_payload(self._prepared, self._options, urls)
+        return submit(lambda: self._client.submit(payload), self._client, self._host)
 
     def _fetch(self, answer: Answer) -> tuple[torch.Tensor, list[int]]:
         """The pictures that may be shown, (B, H, W, 3), and the numbers of those that may not."""
@@ -121,8 +134,12 @@ class _Run:
         return torch.stack([self._picture(url) for url in kept]), dropped
 
     def _picture(self, url: str) -> torch.Tensor:
-        data = _inline(url) if url.startswith("data:") else self._client.download(url)
+        if url.startswith("data:"):
+            data = _inline(url)
+        else:
+            data = attend(partial(self._client.download, url), self._host)
         picture = to_tensor(decode(data))
+        self._returned.append(f"{picture.shape[1]}x{picture.shape[0]}")
         check_shown(picture)
         return restore(picture, self._prepared.plan)
 
@@ -138,6 +155,7 @@ class _Run:
             "request_id": job.request_id,
             "prompt_used": answer.prompt,
             "fal_timings": answer.timings,
+            "returned": self._returned,
             "billed_units": "unknown" if answer.units is None else answer.units,
             "cost_usd": cost_of(answer.units),
             "enable_safety_checker": self._options.enable_safety_checker,

@@ -17,7 +17,8 @@ ENDPOINT = "fal-ai/firered-image-edit-v1.1"
 
 _DEFAULT_QUEUE = "https://queue.fal.run"
 _DEFAULT_REST = "https://rest.fal.ai"
-_FAL_DOMAINS = ("fal.run", "fal.ai", "fal.media")
+_API_DOMAINS = ("fal.run", "fal.ai")
+_PICTURE_DOMAINS = ("fal.media", "fal.run", "fal.ai")
 
 
 @dataclass(frozen=True)
@@ -43,25 +44,32 @@ class Hosts:
         )
 
     def check_job_url(self, url: str) -> str:
-        """``url`` of a job, which will carry the key: only where the job was submitted."""
-        if origin_of(url) != origin_of(self.queue):
-            raise _distrusted(url, "for this job's status")
-        return url
+        """``url`` of a job, which will carry the key: where it was submitted, or fal itself."""
+        if origin_of(url) == origin_of(self.queue) or _is_fal(url, _API_DOMAINS):
+            return url
+        raise _distrusted(url, "for this job's status")
 
     def check_picture_url(self, url: str) -> str:
         """``url`` of a result: from fal, or from a host the operator named."""
-        parts = urlsplit(url)
-        host = parts.hostname or ""
-        of_fal = any(host == domain or host.endswith(f".{domain}") for domain in _FAL_DOMAINS)
-        if origin_of(url) in self.chosen or (parts.scheme == "https" and of_fal):
+        if origin_of(url) in self.chosen or _is_fal(url, _PICTURE_DOMAINS):
             return url
         raise _distrusted(url, "for the picture")
 
 
 def origin_of(url: str) -> str:
-    """Scheme, host and port: what makes two addresses the same server."""
-    parts = urlsplit(url)
+    """Scheme, host and port: what makes two addresses the same server; "" if it is no address."""
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return ""
     return f"{parts.scheme}://{parts.netloc.lower()}"
+
+
+def _is_fal(url: str, domains: tuple[str, ...]) -> bool:
+    parts = urlsplit(origin_of(url))
+    host = parts.hostname or ""
+    known = any(host == domain or host.endswith(f".{domain}") for domain in domains)
+    return parts.scheme == "https" and known
 
 
 def _base_address(name: str, value: str) -> str:
@@ -86,6 +94,6 @@ def _is_loopback(host: str) -> bool:
 
 def _distrusted(url: str, purpose: str) -> RemoteError:
     return RemoteError(
-        f"fal's answer names the host {urlsplit(url).hostname!r} {purpose}.",
+        f"fal's answer names the host {origin_of(url)!r} {purpose}.",
         "It is not one of fal's, so nothing was sent there. Report this.",
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -11,9 +12,18 @@ KEY_FILE = "fal_key"
 """One line in the data folder, readable by this user only."""
 
 
+_ONE_WORD = re.compile(r"[\x21-\x7e]+")
+
+
 def find_key(environ: Mapping[str, str], data_folder: Path) -> str:
     """The key from the environment, else from the key file; ``MissingKeyError`` if neither."""
     key = environ.get("FAL_KEY", "").strip() or _pair(environ) or _from_file(data_folder / KEY_FILE)
+    if key and not _ONE_WORD.fullmatch(key):
+        # Sent as it is, the HTTP library would refuse it with an error that quotes it.
+        raise MissingKeyError(
+            "The fal key found is not one word of plain characters.",
+            "Copy it again from fal.ai/dashboard/keys.",
+        )
     if not key:
         raise MissingKeyError(
             "No fal key was found.",
@@ -33,7 +43,7 @@ def _pair(environ: Mapping[str, str]) -> str:
 
 def _from_file(file: Path) -> str:
     try:
-        return file.read_text(encoding="utf-8").strip()
+        return file.read_text(encoding="utf-8-sig").strip()
     except FileNotFoundError:
         return ""
     except (OSError, UnicodeDecodeError) as error:

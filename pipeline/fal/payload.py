@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import base64
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
+from ..errors import InputError, check_range
 from ..geometry import Preset, Size
 from ..images import Pixels, encode_jpeg, encode_png
 from ..preparation import Prepared
 
 OutputFormat = Literal["png", "jpeg"]
 UploadQuality = Literal["lossless", "jpeg 95"]
+MAX_COST = (0.0, 1000.0)
 
 
 @dataclass(frozen=True)
@@ -23,6 +25,14 @@ class FalOptions:
     sync_mode: bool = False
     upload_quality: UploadQuality = "lossless"
     max_cost: float = 1.0
+
+    def check(self) -> None:
+        """Raise ``InputError`` for a value that no widget offers, as a link may bring one."""
+        for name, allowed in (("output_format", OutputFormat), ("upload_quality", UploadQuality)):
+            value, choices = getattr(self, name), get_args(allowed)
+            if value not in choices:
+                raise InputError(f"{name} is {value!r}.", f"Choose {' or '.join(choices)}.")
+        check_range("max_cost", self.max_cost, MAX_COST)
 
 
 def build_payload(prepared: Prepared, options: FalOptions, image_urls: list[str]) -> dict[str, Any]:

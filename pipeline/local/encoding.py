@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 import torch
 from PIL import Image
 
+from ..errors import InputError
 from ..images import Pixels
 
 if TYPE_CHECKING:
@@ -32,6 +33,9 @@ TEMPLATE_HEAD = (
 TEMPLATE_TAIL = "<|im_end|>\n<|im_start|>assistant\n"
 TEMPLATE_HEAD_TOKENS = 64
 """Embeddings dropped from the front: the head is the same for every prompt."""
+
+MAX_TOKENS = 3584
+"""The transformer's table of text positions has 4096 rows, less half a canvas of 8192 pixels."""
 
 PICTURE = "Picture {number}: <|vision_start|><|image_pad|><|vision_end|>"
 CONDITION_AREA = 384 * 384
@@ -68,6 +72,7 @@ def encode_prompt(
         images=list(pictures),
         return_tensors="pt",
     )
+    _check_length(inputs["input_ids"].shape[1])
     positions = plane_positions(
         inputs["input_ids"][0] == encoder.config.image_token_id,
         inputs["image_grid_thw"].tolist(),
@@ -82,6 +87,14 @@ def encode_prompt(
         use_cache=False,
     ).last_hidden_state
     return hidden[:, TEMPLATE_HEAD_TOKENS:]
+
+
+def _check_length(tokens: int) -> None:
+    if tokens > MAX_TOKENS:
+        raise InputError(
+            f"The prompt is {tokens} tokens long; the model takes {MAX_TOKENS} with its pictures.",
+            "Shorten it.",
+        )
 
 
 def plane_positions(

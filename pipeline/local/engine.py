@@ -11,35 +11,34 @@ from PIL import Image
 
 from ..canvas import restore
 from ..errors import InputError, NotYetError
+from ..geometry import MEGAPIXEL, Size
 from ..host import Handle, LocalHost
 from ..images import Pixels, check_shown
 from ..preparation import Prepared, Stopwatch, prepare
-from ..request import MAX_SEED, EditRequest, EditResult
+from ..request import MAX_SEED, TRAINED_REFERENCES, EditRequest, EditResult
 from .cancelling import cancel_points, check_cancelled
 from .denoising import Conditions, denoise
 from .encoding import condition_pictures, encode_prompt
-from .latents import Noise, Tokens, decode, draw_noise, encode
+from .latents import NOISES, Noise, Tokens, decode, draw_noise, encode
 from .schedule import reference_schedule
 
 if TYPE_CHECKING:
     from .weights import FireRedModel
 
-MAX_REFERENCES = 3
-"""What the model was trained with."""
-
 EMPTY_NEGATIVE = " "
 """The reference's own negative prompt when none is written."""
 
 ACTIVATION_BYTES = 4 * 1024**3
-"""Left free beside the weights: what decoding one megapixel takes, the largest of all phases."""
+"""Left free beside the weights per megapixel: what decoding takes, the largest of all phases."""
 
 
 def check_local(request: EditRequest) -> None:
     """Raise for what only this engine cannot do, before a weight is moved."""
-    if len(request.references) > MAX_REFERENCES:
+    if len(request.references) > TRAINED_REFERENCES:
         raise InputError(
-            f"{len(request.references)} pictures are connected; the model takes {MAX_REFERENCES}.",
-            "Pack them with FireRed Stitch References, or use FireRed Edit (fal).",
+            f"{len(request.references)} pictures are connected; the model takes "
+            f"{TRAINED_REFERENCES}.",
+            "Connect fewer, or use FireRed Edit (fal).",
         )
     if request.acceleration != "none":
         raise NotYetError(
@@ -52,6 +51,8 @@ class LocalEngine:
     """Carries out edits with one loaded model. Not re-entrant: one GPU, one edit at a time."""
 
     def __init__(self, model: FireRedModel, host: LocalHost, noise: Noise = "cpu") -> None:
+        if noise not in NOISES:
+            raise InputError(f"noise is {noise!r}.", f"Choose {' or '.join(NOISES)}.")
         self._model = model
         self._host = host
         self._noise = noise
@@ -89,20 +90,21 @@ class LocalEngine:
 
     def _encode(self, prepared: Prepared, placed: list[Pixels]) -> Conditions:
         request = prepared.request
-        self._bring("reading the prompt", self._model.text_encoder)
+        canvas = prepared.plan.canvas
+        self._bring("reading the prompt", self._model.text_encoder, canvas)
         pictures = condition_pictures(placed)
         positive = self._embed(prepared.prompt, pictures)
         guided = request.guidance_scale > 1
         negative = (
             self._embed(request.negative_prompt or EMPTY_NEGATIVE, pictures) if guided else None
         )
-        self._bring("reading the pictures", self._model.vae)
+        self._bring("reading the pictures", self._model.vae, canvas)
         references = [encode(self._vae, pixels, self._host.device) for pixels in placed]
         return Conditions(positive, negative, references, request.guidance_scale)
 
     def _denoise(self, prepared: Prepared, conditions: Conditions) -> list[Tokens]:
         request, canvas = prepared.request, prepared.plan.canvas
-        self._bring("starting", self._model.transformer)
+        self._bring("starting", self._model.transformer, canvas)
         on_step = self._step_counter(request)
         results = []
         for seed in _seeds(request):
@@ -119,7 +121,7 @@ class LocalEngine:
         return results
 
     def _decode(self, prepared: Prepared, latents: list[Tokens]) -> torch.Tensor:
-        self._bring("decoding", self._model.vae)
+        self._bring("decoding", self._model.vae, prepared.plan.canvas)
         pictures = []
         for tokens in latents:
             check_cancelled(self._host)
@@ -133,10 +135,11 @@ class LocalEngine:
         encoder = self._model.text_encoder.module
         return encode_prompt(encoder, self._model.processor, prompt, pictures, self._host.device)
 
-    def _bring(self, phase: str, handle: Handle) -> None:
+    def _bring(self, phase: str, handle: Handle, canvas: Size) -> None:
         check_cancelled(self._host)
         self._host.say(phase)
-        self._host.load([handle], ACTIVATION_BYTES)
+        megapixels = max(1.0, canvas.area / MEGAPIXEL)
+        self._host.load([handle], int(ACTIVATION_BYTES * megapixels))
 
     @property
     def _vae(self) -> Any:
@@ -148,6 +151,7 @@ class LocalEngine:
         steps = itertools.count(1)
 
         def on_step() -> None:
+            _settle(self._host.device)
             check_cancelled(self._host)
             done = next(steps)
             self._host.progress(done, total)
@@ -158,6 +162,12 @@ class LocalEngine:
     @staticmethod
     def _total_steps(request: EditRequest) -> int:
         return request.num_images * request.num_inference_steps
+
+
+def _settle(device: torch.device) -> None:
+    """Wait for the device: what is queued on it could neither be cancelled nor be timed."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
 
 
 def _seeds(request: EditRequest) -> list[int]:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from diffusers import AutoencoderKLQwenImage
 
 Noise = Literal["cpu", "gpu"]
+NOISES: tuple[Noise, ...] = ("cpu", "gpu")
 
 CHANNELS = 16
 SCALE = 8

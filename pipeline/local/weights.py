@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -128,7 +129,7 @@ def _weight_files(part: Path) -> Iterator[Path]:
     """Every safetensors file of a part, from its index where it is sharded."""
     indexes = sorted(part.glob("*.safetensors.index.json"))
     if indexes:
-        names = set(_read_json(indexes[0]).get("weight_map", {}).values())
+        names = _shard_names(indexes[0])
     else:
         names = {file.name for file in part.glob("*.safetensors")}
     if not names:
@@ -136,13 +137,25 @@ def _weight_files(part: Path) -> Iterator[Path]:
     yield from (part / name for name in sorted(names))
 
 
-def _check_header(file: Path) -> list[str]:
-    """The names of the tensors in ``file``; a truncated file is noticed by its length."""
+def _shard_names(index: Path) -> set[str]:
+    weight_map = _read_json(index).get("weight_map")
+    if not isinstance(weight_map, dict) or not all(map(_is_name, weight_map.values())):
+        raise _broken(index, "does not name its files")
+    return set(weight_map.values())
+
+
+def _is_name(value: object) -> bool:
+    """Whether ``value`` names a file beside the index, and nothing that leads elsewhere."""
+    return isinstance(value, str) and Path(value).name == value
+
+
+def _check_header(file: Path) -> None:
+    """Open ``file`` without reading weights; a truncated one is noticed by its length."""
     from safetensors import SafetensorError, safe_open
 
     try:
-        with safe_open(file, framework="pt") as opened:
-            return list(opened.keys())
+        with safe_open(file, framework="pt"):
+            pass
     except FileNotFoundError:
         raise _missing(file) from None
     except (SafetensorError, OSError) as error:
@@ -162,6 +175,11 @@ def _dtype(folder: Path, precision: Precision) -> torch.dtype:
     file = next(_weight_files(folder / "transformer"))
     with safe_open(file, framework="pt") as opened:
         stored: torch.dtype = opened.get_tensor(next(iter(opened.keys()))).dtype
+    if stored not in (torch.bfloat16, torch.float16, torch.float32):
+        raise NotYetError(
+            f"This model is stored in {stored}, which cannot be loaded yet.",
+            "Use the bf16 files for now.",
+        )
     return stored
 
 
@@ -169,9 +187,10 @@ def _load_module(folder: Path, part: str, dtype: torch.dtype, host: Reporter) ->
     check_cancelled(host)
     host.say(f"loading {part.replace('_', ' ')}")
     loader, extra = _loader(part)
-    loaded: tuple[nn.Module, dict[str, Any]] = loader(
-        folder / part, dtype=dtype, local_files_only=True, output_loading_info=True, **extra
-    )
+    with _naming(folder / part):
+        loaded: tuple[nn.Module, dict[str, Any]] = loader(
+            folder / part, dtype=dtype, local_files_only=True, output_loading_info=True, **extra
+        )
     module, found = loaded
     if missing := sorted(found["missing_keys"]):
         # Both libraries only warn, and leave random values in their place.
@@ -219,12 +238,24 @@ def _load_scheduler(folder: Path) -> FlowMatchEulerDiscreteScheduler:
 def _load_processor(folder: Path) -> Qwen2VLProcessor:
     from transformers import Qwen2VLProcessor
 
-    processor = Qwen2VLProcessor.from_pretrained(folder / "processor", local_files_only=True)
-    head = len(processor.tokenizer(TEMPLATE_HEAD)["input_ids"])
+    with _naming(folder / "processor"):
+        processor = Qwen2VLProcessor.from_pretrained(folder / "processor", local_files_only=True)
+        head = len(processor.tokenizer(TEMPLATE_HEAD)["input_ids"])
     if head != TEMPLATE_HEAD_TOKENS:
         # The embeddings of the head are dropped by count; another count gives nonsense in silence.
         raise _broken(folder / "processor", "has another vocabulary than Qwen2.5-VL")
     return processor
+
+
+@contextmanager
+def _naming(part: Path) -> Iterator[None]:
+    """Turn what the libraries raise over unfit files into one error that names the part."""
+    try:
+        yield
+    except torch.OutOfMemoryError:
+        raise  # ComfyUI frees memory when it sees this very type.
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError) as error:
+        raise _broken(part, f"cannot be loaded: {error}") from error
 
 
 def _missing(file: Path) -> MissingModelError:

@@ -24,11 +24,11 @@ def edit(inputs: dict[str, Any], pictures: list[Image.Image]) -> list[Image.Imag
     from firered_edit.pipeline.geometry import Custom
     from firered_edit.pipeline.host import PlainHost
     from firered_edit.pipeline.images import Reference
-    from firered_edit.pipeline.local.engine import MAX_REFERENCES, LocalEngine
-    from firered_edit.pipeline.request import EditRequest
+    from firered_edit.pipeline.local.engine import LocalEngine
+    from firered_edit.pipeline.request import TRAINED_REFERENCES, EditRequest
 
     size = inputs["image_size"]
-    references = [Reference(np.asarray(picture)) for picture in pictures[:MAX_REFERENCES]]
+    references = [Reference(np.asarray(picture)) for picture in pictures[:TRAINED_REFERENCES]]
     request = EditRequest(
         prompt=inputs["prompt"],
         references=tuple(references),

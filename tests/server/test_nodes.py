@@ -55,7 +55,7 @@ def test_two_references_of_different_sizes_give_one_picture(
     [
         ({"size": "match image", "size.index": 2}, (50, 80)),
         ({"size": "custom", "size.width": 77, "size.height": 131, "size.index": None}, (77, 131)),
-        ({"size": "megapixels", "size.megapixels": 0.1, "size.index": None}, (368, 288)),
+        ({"size": "megapixels", "size.megapixels": 0.1, "size.index": None}, (384, 288)),
     ],
 )
 def test_the_saved_picture_has_the_size_asked_for(
@@ -202,7 +202,7 @@ def test_a_local_edit_reports_its_phases_and_steps(comfyui: ComfyUI, local: Work
 def test_a_remote_edit_reports_its_place_in_the_queue(
     comfyui: ComfyUI, remote: Workflow, fal: FalServer
 ) -> None:
-    fal.queue_seconds, fal.run_seconds = 0.3, 0.3
+    fal.queue_seconds, fal.run_seconds = 1.5, 1.0
     remote.set("FireRedEditFal", seed=52)
     with listening(comfyui) as events:
         comfyui.run(remote)

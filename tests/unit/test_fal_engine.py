@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import base64
 import io
+import socket
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -20,6 +23,7 @@ from firered_edit.pipeline.errors import (
     EditCancelled,
     FireRedError,
     FlaggedError,
+    InputError,
     MissingKeyError,
     RejectedError,
     RemoteError,
@@ -32,7 +36,7 @@ from firered_edit.pipeline.fal import waiting
 from firered_edit.pipeline.fal.payload import FalOptions
 from firered_edit.pipeline.geometry import Custom
 from firered_edit.pipeline.host import PlainHost
-from firered_edit.pipeline.images import to_tensor
+from firered_edit.pipeline.images import Reference, to_tensor
 from firered_edit.pipeline.request import EditRequest, EditResult
 
 
@@ -49,7 +53,8 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[FalServer]:
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Pauses between tries, made short."""
-    monkeypatch.setattr(fal_client, "RETRY_PAUSE_S", 0.01)
+    monkeypatch.setattr(fal_client, "RETRY_PAUSE_S", (0.01, 0.05))
+    monkeypatch.setattr(fal_client, "READ_PATIENCE_S", 0.5)
     monkeypatch.setattr(fal_client, "POLL_S", (0.01, 0.02))
 
 
@@ -136,7 +141,7 @@ def test_whatever_size_the_server_makes_of_it_the_output_is_as_asked(
 
 
 def test_phases_are_told(server: FalServer, asked: EditRequest) -> None:
-    server.queue_seconds, server.run_seconds = 0.2, 0.2
+    server.queue_seconds, server.run_seconds = 1.5, 1.0
     host = _Host()
     _edit(asked, host)
     assert host.said[0].startswith("uploading, $0.0004 to $0.0325")
@@ -266,7 +271,10 @@ def test_a_picture_elsewhere_is_not_fetched(server: FalServer, asked: EditReques
         _edit(asked)
 
 
-@pytest.mark.parametrize("url", ["https://evil.example/x", "http://127.0.0.1:1/x"])
+@pytest.mark.parametrize(
+    "url",
+    ["https://evil.example/x", "http://127.0.0.1:1/x", "http://queue.fal.run/x", "https://[x"],
+)
 def test_a_job_elsewhere_never_gets_the_key(
     server: FalServer, asked: EditRequest, url: str
 ) -> None:
@@ -276,6 +284,127 @@ def test_a_job_elsewhere_never_gets_the_key(
     with pytest.raises(RemoteError, match="job's status"):
         _edit(asked)
     assert [request.phase for request in server.requests] == ["submit"]
+
+
+MALFORMED = [
+    {},
+    {"images": 5},
+    {"images": [{"url": 5}, "x", None]},
+    {"images": [{"url": "https://[x"}]},
+    {"images": [{"url": "data:image/png,x"}]},
+    {"images": [{"url": "ftp://fal.media/x.png"}]},
+]
+
+
+@pytest.mark.parametrize("document", MALFORMED, ids=str)
+def test_a_malformed_answer_is_a_named_error(
+    server: FalServer, asked: EditRequest, document: dict[str, Any]
+) -> None:
+    server.fail("result", Fault.answer(200, document))
+    with pytest.raises((RemoteError, ResultError)):
+        _edit(asked)
+
+
+def test_a_flag_without_a_list_is_no_flag(server: FalServer, asked: EditRequest) -> None:
+    picture = server.storage.put(_png(asked), "image/png")
+    document = {"images": [{"url": server.url + picture}], "has_nsfw_concepts": True, "seed": "x"}
+    server.fail("result", Fault.answer(200, document))
+    assert _edit(asked).seed == asked.seed
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_job_fal_no_longer_answers_for_ends_with_its_request_id(
+    server: FalServer, asked: EditRequest
+) -> None:
+    server.fail("result", Fault.answer(503, {"detail": "try later"}), 999)
+    with pytest.raises(RemoteTimeoutError, match="may finish and be billed") as caught:
+        _edit(asked)
+    assert server.jobs[0].request_id in str(caught.value)
+    assert server.count("submit") == 1
+
+
+def test_an_upload_slower_than_the_connect_timeout_goes_through(
+    server: FalServer, asked: EditRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A line that takes a second for the whole body, and less for each part of it."""
+    monkeypatch.setattr(fal_client, "SUBMIT_TIMEOUT_S", (0.4, 5.0))
+    send = socket.socket.sendall
+
+    def slowly(self: socket.socket, data: bytes, *flags: int) -> None:
+        time.sleep(min(1.0, len(data) / 100_000))
+        if len(data) / 100_000 > (self.gettimeout() or 99):
+            raise TimeoutError("timed out")
+        send(self, data, *flags)
+
+    noise = np.random.default_rng(0).integers(0, 256, (200, 200, 3), dtype=np.uint8)
+    monkeypatch.setattr(socket.socket, "sendall", slowly)
+    assert _edit(replace(asked, references=(Reference(noise),))).images.shape[1] == 200
+
+
+@pytest.mark.parametrize("phase", ["submit", "result", "get"])
+def test_cancel_does_not_wait_for_a_slow_answer(
+    server: FalServer, asked: EditRequest, phase: Any
+) -> None:
+    server.fail(phase, Fault.hang(3.0))
+    pressed = time.monotonic() + 0.5
+    host = _Host(lambda: time.monotonic() > pressed)
+    with pytest.raises(EditCancelled):
+        _edit(asked, host)
+    assert time.monotonic() - pressed < 1.5
+
+
+def test_a_job_accepted_after_cancel_is_cancelled(server: FalServer, asked: EditRequest) -> None:
+    server.queue_seconds = 60.0
+    server.fail("submit", Fault.hang(0.5))
+    pressed = time.monotonic() + 0.2
+    with pytest.raises(EditCancelled):
+        _edit(asked, _Host(lambda: time.monotonic() > pressed))
+    deadline = time.monotonic() + 10
+    while not server.count("cancel") and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert server.count("cancel") == 1
+    assert server.billed == 0
+
+
+def test_a_login_in_netrc_does_not_replace_the_key(
+    server: FalServer, asked: EditRequest, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "netrc").write_text("default login somebody password secret")
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    _edit(asked)
+    assert [request.authorized for request in server.requests] == [True, True, True, False]
+
+
+@pytest.mark.parametrize("key", ["two\nlines", "sch\u00f6n", "two words"])
+def test_a_key_that_cannot_be_sent_is_refused_without_being_shown(
+    server: FalServer, asked: EditRequest, key: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FAL_KEY", key)
+    with pytest.raises(MissingKeyError) as caught:
+        _edit(asked)
+    assert key not in str(caught.value)
+    assert not server.requests
+
+
+def test_a_server_that_echoes_the_key_does_not_bring_it_on_screen(
+    server: FalServer, asked: EditRequest
+) -> None:
+    server.fail("submit", Fault.answer(403, {"detail": f"bad key {server.key}"}))
+    with pytest.raises(RejectedError, match=r"bad key \(key\)"):
+        _edit(asked)
+
+
+@pytest.mark.parametrize(
+    "option",
+    [{"output_format": "webp"}, {"upload_quality": "webp"}, {"max_cost": float("nan")}],
+    ids=str,
+)
+def test_a_choice_that_no_widget_offers_is_refused(
+    server: FalServer, asked: EditRequest, option: dict[str, Any]
+) -> None:
+    with pytest.raises(InputError):
+        _edit(asked, **option)
+    assert not server.requests
 
 
 @pytest.mark.usefixtures("quick")
@@ -334,8 +463,8 @@ def test_cancel_reaches_fal_within_a_quarter_of_a_second(
     with pytest.raises(EditCancelled):
         _edit(replace(asked, num_inference_steps=50), host)
     assert host.pressed_at is not None
-    assert time.monotonic() - host.pressed_at < 0.25
-    assert server.count("cancel") == 1
+    (put,) = (request for request in server.requests if request.phase == "cancel")
+    assert put.at - host.pressed_at < 0.25
     assert host.said[-1] == told
 
 
@@ -354,7 +483,7 @@ def test_more_references_than_the_model_was_trained_with_are_sent_and_noticed(
 ) -> None:
     result = _edit(replace(asked, references=asked.references * 2))
     assert len(server.jobs[0].arguments["image_urls"]) == 4
-    assert any("FireRed Stitch References" in notice for notice in result.receipt.notices)
+    assert any("was trained with 3" in notice for notice in result.receipt.notices)
 
 
 @pytest.mark.usefixtures("quick")

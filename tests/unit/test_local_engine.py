@@ -200,7 +200,7 @@ def test_cancel_is_looked_at_before_every_block(looks: int, model: FireRedModel)
     ("change", "error", "words"),
     [
         ({"acceleration": "high"}, NotYetError, "acceleration high"),
-        ({"references": "twice as many"}, InputError, "FireRed Stitch References"),
+        ({"references": "twice as many"}, InputError, "Connect fewer"),
     ],
 )
 def test_what_this_engine_cannot_do_is_said_before_a_weight_moves(

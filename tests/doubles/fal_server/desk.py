@@ -1,6 +1,7 @@
 """Where every request arrives: it is recorded, given the fault planned for it, and answered."""
 
 import threading
+import time
 import uuid
 from dataclasses import dataclass, replace
 
@@ -22,6 +23,8 @@ class Request:
     authorized: bool
     """Whether there was an Authorization header at all."""
     bytes_in: int
+    at: float
+    """When it had arrived whole, as time.monotonic() tells it."""
 
 
 class Desk:
@@ -56,4 +59,5 @@ class Desk:
             had_key=authorization.startswith("Key ") or self._settings.key in head,
             authorized=bool(authorization),
             bytes_in=len(call.body),
+            at=time.monotonic(),
         )
