@@ -178,7 +178,7 @@ def _working_megapixels(default: float) -> io.Input:
     return io.Float.Input(
         "working_megapixels",
         default=default,
-        min=WORKING_MEGAPIXELS[0],
+        min=0.0,
         max=WORKING_MEGAPIXELS[1],
         step=0.05,
         advanced=True,

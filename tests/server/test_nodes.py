@@ -23,6 +23,13 @@ def _saved_size(comfyui: ComfyUI, workflow: Workflow, run: Run) -> tuple[int, in
         return saved.size
 
 
+def _saved_pixels(comfyui: ComfyUI, workflow: Workflow) -> bytes:
+    """The pixels of the picture that a run saves."""
+    run = comfyui.run(workflow)
+    with Image.open(comfyui.output_file(run.images(workflow.node("SaveImage"))[0])) as saved:
+        return saved.tobytes()
+
+
 def _receipt(workflow: Workflow, run: Run) -> dict[str, Any]:
     return dict(json.loads(run.texts(workflow.node("PreviewAny"))[0]))
 
@@ -175,16 +182,16 @@ def _await(condition: Callable[[], bool], timeout: float = 20.0) -> None:
 def test_cancel_stops_a_local_edit_and_the_next_run_is_unaffected(
     comfyui: ComfyUI, local: Workflow
 ) -> None:
-    before = comfyui.run(local)
+    before = _saved_pixels(comfyui, local)
+    own = dict(local[local.node("FireRedEdit")]["inputs"])
     local.set("FireRedEdit", num_inference_steps=50, num_images=4, working_megapixels=0.5)
     with listening(comfyui) as events:
         prompt_id = comfyui.start(local)
         _await(lambda: any(text.startswith("step ") for text in events.texts))
         assert _cancel(comfyui, prompt_id) == "cancelled"
-    local.set("FireRedEdit", num_inference_steps=2, num_images=1, working_megapixels=0.02, seed=50)
-    after = comfyui.run(local)
-    assert _receipt(local, before)["seeds"] == [49]
-    assert _receipt(local, after)["seeds"] == [50]
+    local.set("FireRedEdit", **own)
+    comfyui.forget()
+    assert _saved_pixels(comfyui, local) == before
 
 
 def test_a_local_edit_reports_its_phases_and_steps(comfyui: ComfyUI, local: Workflow) -> None:
@@ -291,3 +298,37 @@ def test_the_key_is_nowhere_to_be_seen(comfyui: ComfyUI, remote: Workflow, fal: 
     assert secret.encode() not in saved
     assert not any(secret in text for text in (history, log, settings))
     assert not any(request.authorized for request in fal.requests if request.phase == "get")
+
+
+def test_cancel_reaches_fal_while_another_node_blocks_the_loop_and_clears_the_flag(
+    comfyui: ComfyUI, remote: Workflow, fal: FalServer
+) -> None:
+    fal.queue_seconds = 60.0
+    remote.set("FireRedEditFal", seed=60)
+    remote.add("TestBlock", after=[remote.node("LoadImage"), 0], seconds=15.0)
+    prompt_id = comfyui.start(remote)
+    _await(lambda: fal.count("stream") == 1)
+    pressed = time.monotonic()
+    assert _cancel(comfyui, prompt_id) == "cancelled"
+    _await(lambda: fal.count("cancel") == 1)
+    (put,) = (request for request in fal.requests if request.phase == "cancel")
+    assert put.at - pressed < 0.5
+
+
+def test_a_job_left_running_does_not_take_the_next_runs_cancel_as_its_own(
+    comfyui: ComfyUI, local: Workflow, remote: Workflow, fal: FalServer
+) -> None:
+    fal.queue_seconds = 3.0
+    own = remote[remote.node("FireRedEditFal")]["inputs"]
+    remote.set("FireRedEditFal", seed=61)
+    failing = remote.add("FireRedEditFal", **{**own, "prompt": "wear @image9"})
+    remote.add("SaveImage", images=[failing, 0], filename_prefix="never")
+    with pytest.raises(RunFailed, match="names @image9"):
+        comfyui.run(remote)
+    local.set("FireRedEdit", num_inference_steps=50, num_images=4, working_megapixels=0.5, seed=62)
+    with listening(comfyui) as events:
+        prompt_id = comfyui.start(local)
+        _await(lambda: any(text.startswith("step ") for text in events.texts))
+        assert _cancel(comfyui, prompt_id) == "cancelled"
+    _await(lambda: fal.billed == 1)
+    assert fal.count("cancel") == 0

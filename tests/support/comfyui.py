@@ -150,6 +150,10 @@ class ComfyUI:
     def run(self, workflow: Mapping[str, Any]) -> Run:
         return self.finish(self.start(workflow))
 
+    def forget(self) -> None:
+        """Let ComfyUI unload all models and drop every cached output, as its button does."""
+        self.post("/free", {"unload_models": True, "free_memory": True}).raise_for_status()
+
     def job(self, prompt_id: str) -> dict[str, Any]:
         return dict(self.get(f"/api/jobs/{prompt_id}"))
 

@@ -13,6 +13,7 @@ from doubles.fal_server import FalServer
 from doubles.tiny_model import build_tiny_model
 from support.comfyui import ComfyUI, comfyui_source, free_port, install_pack, running_comfyui
 from support.kinds import MakePhoto
+from support.pack import ROOT
 
 MODEL_FOLDER = "tiny-firered"
 FAL_KEY = "0a1b2c3d:a-key-that-must-never-be-seen"
@@ -35,7 +36,8 @@ def fal(fal_port: int) -> Iterator[FalServer]:
 def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """ComfyUI's folders: the pack in custom_nodes, a tiny model, ComfyUI's own example picture."""
     folder = tmp_path_factory.mktemp("comfyui")
-    install_pack(folder)
+    blocking = install_pack(folder).with_name("blocking_pack")
+    shutil.copytree(ROOT / "tests" / "support" / "blocking_pack", blocking)
     build_tiny_model(folder / "models" / "diffusers" / MODEL_FOLDER)
     (folder / "input").mkdir()
     shutil.copy2(comfyui_source() / "input" / "example.png", folder / "input")

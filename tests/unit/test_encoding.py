@@ -9,6 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
+from firered_edit.pipeline.errors import InputError
 from firered_edit.pipeline.host import PlainHost
 from firered_edit.pipeline.local import encoding
 from firered_edit.pipeline.local.weights import FireRedModel, load_folder
@@ -78,6 +79,15 @@ def test_positions_decide_the_embeddings(
         lambda is_picture, *_: torch.arange(len(is_picture)).expand(3, 1, -1),
     )
     assert (embed() - right).norm() / right.norm() > 0.05
+
+
+def test_a_prompt_beyond_the_table_of_positions_is_refused(
+    model: FireRedModel, photo: MakePhoto
+) -> None:
+    pictures = encoding.condition_pictures([photo(96, 64)])
+    encoder, device = model.text_encoder.module, torch.device("cpu")
+    with pytest.raises(InputError, match="tokens long"):
+        encoding.encode_prompt(encoder, model.processor, "word " * 4000, pictures, device)
 
 
 @pytest.mark.parametrize(

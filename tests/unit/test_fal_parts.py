@@ -7,7 +7,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
 from firered_edit.pipeline.errors import CostError, MissingKeyError, RemoteError, SetupError
@@ -198,7 +197,3 @@ def test_the_size_is_always_explicit(
 @pytest.mark.parametrize(("quality", "kind"), [("lossless", "png"), ("jpeg 95", "jpeg")])
 def test_references_travel_as_chosen(quality: Any, kind: str, photo: MakePhoto) -> None:
     assert data_uri(photo(32, 32), quality).startswith(f"data:image/{kind};base64,")
-
-
-def test_an_upload_carries_no_metadata() -> None:
-    assert "tEXt" not in data_uri(np.zeros((8, 8, 3), np.uint8), "lossless")

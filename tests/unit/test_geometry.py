@@ -17,6 +17,7 @@ from firered_edit.pipeline.geometry import (
     Megapixels,
     Preset,
     Size,
+    SizePolicy,
     plan,
 )
 from firered_edit.pipeline.images import to_tensor
@@ -77,6 +78,18 @@ def test_megapixels_gives_whole_cells_and_a_lock(size: tuple[int, int]) -> None:
     assert result.locked
 
 
+@pytest.mark.parametrize("size", [(157, 88), (640, 427), (1080, 1350), (517, 333)])
+@pytest.mark.parametrize("megapixels", [0.1, 0.25, 1.0])
+def test_megapixels_adds_a_strip_of_less_than_half_a_cell(
+    size: tuple[int, int], megapixels: float
+) -> None:
+    result = plan(Megapixels(megapixels), [Size(*size)], 1.0)
+    scale = result.output.width / result.frame[0]
+    shown = [side * result.fits[0].scale * scale for side in size]
+    strips = np.subtract((result.output.width, result.output.height), shown)
+    assert (strips < CELL / 2).all()
+
+
 def test_scaling_up_is_said() -> None:
     notices = plan(MatchImage(), [Size(4000, 3000)], 1.0).notices
     assert any("scaled up" in notice for notice in notices)
@@ -90,11 +103,14 @@ def test_scaling_up_is_said() -> None:
         (MatchImage(), [Size(1000, 10)], 1.0, "16 or more"),
         (MatchImage(), [Size(2000, 100)], 1.0, "8:1"),
         (Custom(8192, 64), [Size(512, 512)], 1.0, "8:1"),
+        (Custom(20, 20), [Size(512, 512)], 1.0, "from 64"),
+        (Megapixels(-1.0), [Size(512, 512)], 1.0, "from 0.1"),
+        (Megapixels(float("nan")), [Size(512, 512)], 1.0, "from 0.1"),
         (Custom(8192, 8192), [Size(512, 512)], 0.0, "working_megapixels"),
     ],
 )
 def test_impossible_sizes_are_refused_in_words(
-    policy: MatchImage | Preset | Custom, sizes: list[Size], working: float, words: str
+    policy: SizePolicy, sizes: list[Size], working: float, words: str
 ) -> None:
     with pytest.raises(InputError, match=words):
         plan(policy, sizes, working)
@@ -113,17 +129,23 @@ def test_at_scale_one_the_way_back_is_bit_identical(
 @pytest.mark.parametrize("size", [(333, 517), (1080, 1350), (96, 64)])
 @pytest.mark.parametrize("working", [0.1, 0.5])
 def test_the_way_back_neither_shifts_nor_zooms(size: tuple[int, int], working: float) -> None:
-    """A linear ramp shows any shift or zoom as a change of value."""
+    """On ramps from edge to edge a shift shows as an offset, a zoom as another slope."""
     width, height = size
-    ramp = np.linspace(40, 215, width)[None, :, None] * np.ones((height, 1, 3))
-    pixels = np.rint(ramp).astype(np.uint8)
+    across = np.linspace(40, 215, width)[None, :].repeat(height, axis=0)
+    down = np.linspace(40, 215, height)[:, None].repeat(width, axis=1)
+    pixels = np.rint(np.stack([across, down, across], axis=-1)).astype(np.uint8)
     result = plan(MatchImage(), [Size(*size)], working)
     back = restore(to_tensor(place(pixels, result.fits[0])), result).numpy() * 255
-    inner = slice(width // 8, -width // 8)
-    per_pixel = 175 / (width - 1)
-    shift = (back - ramp)[:, inner].mean() / per_pixel
-    assert abs(shift) < 0.05
     assert back.shape == (height, width, 3)
+    for channel, axis, length in ((0, 0, width), (1, 1, height)):
+        # The kernel reaches beyond the picture near its edges; inside, the ramp must be the same.
+        inner = slice(length // 8, -length // 8)
+        position = np.arange(length)[inner]
+        profile = back[..., channel].mean(axis=axis)[inner]
+        slope, offset = np.polyfit(position, profile, 1)
+        true_slope = 175 / (length - 1)
+        assert slope == pytest.approx(true_slope, rel=2e-3)
+        assert (offset - 40) / true_slope == pytest.approx(0, abs=0.2)
 
 
 def test_a_canvas_refitted_by_the_server_still_gives_the_asked_size(photo: MakePhoto) -> None:

@@ -156,44 +156,45 @@ def test_the_output_has_the_asked_size(model: FireRedModel, asked: EditRequest) 
     assert not result.receipt.locked
 
 
-class _CountingHost(PlainHost):
-    """Cancels after a number of looks at the flag."""
-
-    def __init__(self, looks: int | None = None) -> None:
-        self.looks = 0
-        super().__init__(
-            cancelled=lambda: self._count() and looks is not None and self.looks > looks
-        )
-
-    def _count(self) -> bool:
-        self.looks += 1
-        return True
+PLACES = {
+    "text encoder": lambda model: model.text_encoder.module.language_model.layers,
+    "vision tower": lambda model: model.text_encoder.module.visual.blocks,
+    "VAE encoder": lambda model: model.vae.module.encoder.down_blocks,
+    "transformer": lambda model: model.transformer.module.transformer_blocks,
+    "VAE decoder": lambda model: model.vae.module.decoder.up_blocks,
+}
 
 
-@pytest.fixture
-def looks(model: FireRedModel, asked: EditRequest) -> int:
-    """How often one whole edit looks at the cancel flag."""
-    host = _CountingHost()
-    local.LocalEngine(model, host).edit(asked)
-    return host.looks
-
-
-@pytest.mark.parametrize("part", [0.0, 0.1, 0.3, 0.6, 0.9, 0.99])
-def test_cancel_anywhere_leaves_the_next_run_unchanged(
-    model: FireRedModel, asked: EditRequest, looks: int, part: float
+@pytest.mark.parametrize("place", PLACES)
+def test_cancel_stops_before_the_next_block_and_leaves_the_next_run_unchanged(
+    model: FireRedModel, asked: EditRequest, place: str
 ) -> None:
-    host = _CountingHost(looks=int(looks * part))
+    fresh = local.LocalEngine(model, PlainHost()).edit(asked).images
+    pressed, later = [], []
+    first, second = PLACES[place](model)[:2]
+    hooks = [
+        first.register_forward_hook(lambda *_: pressed.append(True)),
+        second.register_forward_hook(lambda *_: later.append(True)),
+    ]
+    host = PlainHost(cancelled=lambda: bool(pressed))
     with pytest.raises(EditCancelled):
         local.LocalEngine(model, host).edit(asked)
-    assert host.looks == int(looks * part) + 1
-    again, fresh = (local.LocalEngine(model, PlainHost()).edit(asked).images for _ in range(2))
-    assert torch.equal(again, fresh)
+    for hook in hooks:
+        hook.remove()
+    assert (pressed, later) == ([True], [])
+    assert torch.equal(local.LocalEngine(model, PlainHost()).edit(asked).images, fresh)
 
 
-def test_cancel_is_looked_at_before_every_block(looks: int, model: FireRedModel) -> None:
-    blocks = len(model.transformer.module.transformer_blocks)
-    steps, passes = 3, 2
-    assert looks > blocks * steps * passes
+@pytest.mark.parametrize("phase", ["reading the prompt", "step 1/3", "step 3/3", "decoding"])
+def test_cancel_between_phases_ends_the_edit(
+    model: FireRedModel, asked: EditRequest, phase: str
+) -> None:
+    said: list[str] = []
+    host = PlainHost(cancelled=lambda: phase in said)
+    host.say = said.append  # type: ignore[method-assign]
+    with pytest.raises(EditCancelled):
+        local.LocalEngine(model, host).edit(asked)
+    assert said[-1] == phase
 
 
 @pytest.mark.parametrize(

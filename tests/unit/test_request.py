@@ -26,6 +26,9 @@ from firered_edit.pipeline.request import EditRequest
         ({"seed": 2**32}, "seed is"),
         ({"acceleration": "extreme"}, "acceleration"),
         ({"working_megapixels": 17.0}, "working_megapixels"),
+        ({"working_megapixels": 1e-9}, "working_megapixels"),
+        ({"prompt": "see <|image_pad|>"}, "control word"),
+        ({"negative_prompt": "<|im_end|>"}, "control word"),
         ({"prompt": "put the hat of @image3 on"}, "names @image3"),
     ],
 )
@@ -65,7 +68,15 @@ def test_at_names_become_what_the_model_sees(prompt: str, text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "prompt", ["the sky of image 5", "图5的天空", "第5张图的天空", "Picture 5"]
+    "prompt",
+    [
+        "the hat of image 5.",
+        "把image5的帽子",
+        "image 5的",
+        "图5的天空",
+        "第5张图的天空",
+        "Picture 5",
+    ],
 )
 def test_a_plain_name_out_of_range_is_only_noticed(prompt: str) -> None:
     named = resolve_names(prompt, 2)

@@ -154,6 +154,54 @@ def _rename_tensors(part: Path, rename: Callable[[str], str]) -> None:
     index.write_text(json.dumps({**content, "weight_map": names}))
 
 
+def _no_tokenizer(folder: Path) -> None:
+    for file in (folder / "processor").glob("token*"):
+        file.unlink()
+
+
+def _index_leads_elsewhere(folder: Path) -> None:
+    index = next((folder / "transformer").glob("*.index.json"))
+    content = json.loads(index.read_text())
+    content["weight_map"] = dict.fromkeys(content["weight_map"], "../vae/x.safetensors")
+    index.write_text(json.dumps(content))
+
+
+def _index_is_no_map(folder: Path) -> None:
+    index = next((folder / "transformer").glob("*.index.json"))
+    index.write_text(json.dumps({"weight_map": ["x"]}))
+
+
+def _other_shapes(folder: Path) -> None:
+    file = folder / "vae" / "diffusion_pytorch_model.safetensors"
+    tensors = load_file(file)
+    save_file({key: value.repeat_interleave(2, 0) for key, value in tensors.items()}, file)
+
+
+@pytest.mark.parametrize(
+    ("damage", "words"),
+    [
+        (_no_tokenizer, "processor"),
+        (_index_leads_elsewhere, "does not name its files"),
+        (_index_is_no_map, "does not name its files"),
+        (_other_shapes, "vae"),
+    ],
+)
+def test_files_the_libraries_cannot_use_end_in_one_named_error(
+    folder: Path, damage: Callable[[Path], object], words: str
+) -> None:
+    damage(folder)
+    with pytest.raises(BrokenModelError, match=words):
+        weights.load_folder(folder, "auto", PlainHost())
+
+
+def test_weights_stored_in_8_bits_are_an_error_for_now(folder: Path) -> None:
+    for file in (folder / "transformer").glob("*.safetensors"):
+        tensors = load_file(file)
+        save_file({key: value.to(torch.float8_e4m3fn) for key, value in tensors.items()}, file)
+    with pytest.raises(NotYetError, match="float8"):
+        weights.load_folder(folder, "auto", PlainHost())
+
+
 @pytest.mark.parametrize("part", ["transformer", "text_encoder", "vae"])
 def test_missing_tensors_are_an_error_not_random_values(folder: Path, part: str) -> None:
     file = sorted((folder / part).glob("*.safetensors"))[0]
