@@ -21,6 +21,7 @@ from pathlib import Path
 import skimage
 import torch
 from PIL import Image
+from transformers.utils.logging import disable_progress_bar
 
 from doubles.tiny_model import build_tiny_model
 from support.comfyui import ComfyUI, install_pack, running_comfyui
@@ -34,18 +35,24 @@ PHOTO = "chelsea.png"
 TINY_MODEL = "tiny-random-weights"
 TINY_STEPS, TINY_MEGAPIXELS = 4, 0.1
 
+RUN_TIMEOUT_S = 3600.0
+"""For a real model, loaded from a slow disk onto a small card."""
+
 
 def main() -> int:
     options = _options()
+    disable_progress_bar()
     say = sys.stdout.write
     with ExitStack() as stack:
         base = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="firered-demo-")))
         say("Preparing ComfyUI with the pack in custom_nodes ...\n")
         install_pack(base)
-        model = _provide_model(base, options.model)
+        model, paths = _provide_model(base, options.model)
         environ = stack.enter_context(_fal())
         device = () if torch.cuda.is_available() else ("--cpu",)
-        server = stack.enter_context(running_comfyui(base, environ=environ, options=device))
+        server = stack.enter_context(
+            running_comfyui(base, environ=environ, options=(*device, *paths))
+        )
         say(f"ComfyUI runs at {server.url}\n\n")
         OUTPUT.mkdir(exist_ok=True)
         photo = _photo()
@@ -65,15 +72,16 @@ def _options() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def _provide_model(base: Path, real: Path | None) -> str:
-    """Put the model where ComfyUI looks for it; the name it has there."""
-    folder = base / "models" / "diffusers"
+def _provide_model(base: Path, real: Path | None) -> tuple[str, tuple[str, ...]]:
+    """The name ComfyUI has for the model, and the options that tell it where to look."""
     if real is None:
-        build_tiny_model(folder / TINY_MODEL)
-        return TINY_MODEL
-    folder.mkdir(parents=True)
-    (folder / real.name).symlink_to(real.resolve(), target_is_directory=True)
-    return real.name
+        build_tiny_model(base / "models" / "diffusers" / TINY_MODEL)
+        return TINY_MODEL, ()
+    folder = real.resolve()
+    paths = base / "extra_model_paths.yaml"
+    # A JSON text is a YAML one too, and needs no thought about quoting.
+    paths.write_text(json.dumps({"demo": {"base_path": str(folder.parent), "diffusers": "."}}))
+    return folder.name, ("--extra-model-paths-config", str(paths))
 
 
 @contextmanager
@@ -105,20 +113,17 @@ def _photo() -> Path:
 def _local_job(model: str, options: argparse.Namespace) -> tuple[str, Workflow, str]:
     workflow = shipped("firered_edit_local")
     workflow.set("FireRedLoadModel", **{"source.folder": model})
-    if options.model is None:
-        workflow.set(
-            "FireRedEdit",
-            num_inference_steps=options.steps or TINY_STEPS,
-            working_megapixels=TINY_MEGAPIXELS,
-        )
-        said = (
-            f"stand-in: a tiny model of random weights, {options.steps or TINY_STEPS} steps at "
-            f"{TINY_MEGAPIXELS} megapixels instead of 40 at 1.0; the picture is noise-like"
-        )
-        return "local", workflow, said
-    if options.steps:
-        workflow.set("FireRedEdit", num_inference_steps=options.steps)
-    return "local", workflow, f"real: the model in {options.model.name}"
+    if options.model is not None:
+        if options.steps:
+            workflow.set("FireRedEdit", num_inference_steps=options.steps)
+        return "local", workflow, f"real: the model in {options.model.name}"
+    steps = options.steps or TINY_STEPS
+    workflow.set("FireRedEdit", num_inference_steps=steps, working_megapixels=TINY_MEGAPIXELS)
+    said = (
+        f"stand-in: a tiny model of random weights, {steps} steps at {TINY_MEGAPIXELS} megapixels "
+        "instead of 40 at 1.0; the picture is noise-like"
+    )
+    return "local", workflow, said
 
 
 def _fal_job(options: argparse.Namespace, loopback: bool) -> tuple[str, Workflow, str]:
@@ -140,7 +145,7 @@ def _carry_out(server: ComfyUI, photo: Path, name: str, workflow: Workflow, said
     """Run one shipped workflow on ``photo``; what to tell about it."""
     workflow.set("LoadImage", image=server.upload(photo))
     started = time.monotonic()
-    run = server.run(workflow)
+    run = server.finish(server.start(workflow), RUN_TIMEOUT_S)
     seconds = time.monotonic() - started
     picture = OUTPUT / f"{name}.png"
     shutil.copy(server.output_file(run.images(workflow.node("SaveImage"))[0]), picture)
