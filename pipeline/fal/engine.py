@@ -105,11 +105,10 @@ class _Run:
                 wait(self._client, job, self._host)
             with self._watch.phase("fetch"):
                 answer = attend(partial(self._client.result, job), self._host)
-                images, dropped = self._fetch(answer)
+                images, withheld = self._fetch(answer)
         self._host.progress(100, 100)
-        result = self._result(job, answer, images, dropped)
-        self._host.say(f"{self._prepared.summary()}\n{self._cost_line(answer)}")
-        return result
+        self._host.say("\n".join([self._prepared.summary(), *withheld, _cost_line(answer)]))
+        return self._result(job, answer, images, withheld)
 
     def _submit(self) -> Job:
         self._host.say(f"uploading, {self._price}")
@@ -121,9 +120,13 @@ class _Run:
         payload = build_payload(self._prepared, self._options, urls)
         return submit(lambda: self._client.submit(payload), self._client, self._host)
 
-    def _fetch(self, answer: Answer) -> tuple[torch.Tensor, list[int]]:
-        """The pictures that may be shown, (B, H, W, 3), and the numbers of those that may not."""
-        dropped = [number for number, flag in enumerate(answer.flagged, 1) if flag]
+    def _fetch(self, answer: Answer) -> tuple[torch.Tensor, list[str]]:
+        """The pictures that may be shown, (B, H, W, 3), and a notice for each that may not."""
+        withheld = [
+            f"the safety checker withheld picture {number}"
+            for number, flag in enumerate(answer.flagged, 1)
+            if flag
+        ]
         kept = [url for url, flag in zip(answer.urls, answer.flagged, strict=True) if not flag]
         if not kept:
             raise FlaggedError(
@@ -131,7 +134,7 @@ class _Run:
                 "Change the prompt or the pictures; the edit was billed.",
             )
         self._host.say("downloading")
-        return torch.stack([self._picture(url) for url in kept]), dropped
+        return torch.stack([self._picture(url) for url in kept]), withheld
 
     def _picture(self, url: str) -> torch.Tensor:
         if url.startswith("data:"):
@@ -144,12 +147,12 @@ class _Run:
         return restore(picture, self._prepared.plan)
 
     def _result(
-        self, job: Job, answer: Answer, images: torch.Tensor, dropped: list[int]
+        self, job: Job, answer: Answer, images: torch.Tensor, withheld: list[str]
     ) -> EditResult:
         request = self._prepared.request
         seed = request.seed if answer.seed is None else answer.seed
         receipt = self._prepared.receipt("fal", ENDPOINT, [seed])
-        receipt.notices += [f"the safety checker withheld picture {n}" for n in dropped]
+        receipt.notices += withheld
         receipt.timings_s = self._watch.seconds
         receipt.details = {
             "request_id": job.request_id,
@@ -165,9 +168,10 @@ class _Run:
         }
         return EditResult(images, seed, receipt)
 
-    def _cost_line(self, answer: Answer) -> str:
-        cost = cost_of(answer.units)
-        return f"cost {cost}" if isinstance(cost, str) else f"cost ${cost:.4f}"
+
+def _cost_line(answer: Answer) -> str:
+    cost = cost_of(answer.units)
+    return f"cost {cost}" if isinstance(cost, str) else f"cost ${cost:.4f}"
 
 
 def _inline(uri: str) -> bytes:

@@ -246,8 +246,10 @@ def test_a_refused_submit_is_told_in_short_words(
 def test_only_the_flagged_picture_of_a_batch_is_dropped(
     server: FalServer, asked: EditRequest
 ) -> None:
-    result = _edit(replace(asked, prompt="[nsfw:1]", num_images=3))
+    host = _Host()
+    result = _edit(replace(asked, prompt="[nsfw:1]", num_images=3), host)
     assert len(result.images) == 2
+    assert "withheld picture 1" in host.said[-1]
     assert "the safety checker withheld picture 1" in result.receipt.notices
 
 
