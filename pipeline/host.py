@@ -43,6 +43,13 @@ class LocalHost(Reporter, Protocol):
     def device(self) -> torch.device:
         """Where the mathematics runs."""
 
+    def preview(self, estimate: Callable[[], torch.Tensor]) -> None:
+        """Show the picture in the making together with the next progress.
+
+        ``estimate`` gives it as normalised latents (1, 16, 1, h, w). It is called only if somebody
+        wants to look: it costs a copy from the device.
+        """
+
     def manage(self, module: nn.Module) -> Handle:
         """Put ``module`` under the host's memory management; it stays where it is for now."""
 
@@ -93,6 +100,9 @@ class PlainHost:
 
     def progress(self, value: int, total: int) -> None:
         logger.debug("%d of %d", value, total)
+
+    def preview(self, estimate: Callable[[], torch.Tensor]) -> None:
+        """Nobody looks."""
 
     def cancelled(self) -> bool:
         return self._cancelled()

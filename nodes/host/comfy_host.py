@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import comfy.model_management
 import comfy.utils
@@ -15,6 +15,7 @@ from server import PromptServer
 from ...pipeline.errors import EditCancelled, FireRedError
 from ...pipeline.host import Handle
 from . import cancelling, folders, memory
+from .previews import Previews
 
 if TYPE_CHECKING:
     import torch
@@ -27,6 +28,8 @@ class ComfyHost:
     def __init__(self, run_id: str, node_id: str) -> None:
         self.run_id = run_id
         self._node_id = node_id
+        self._previews = Previews(memory.compute_device())
+        self._preview: Any | None = None
 
     @classmethod
     def current(cls) -> ComfyHost:
@@ -45,10 +48,14 @@ class ComfyHost:
         if not cancelling.is_current(self.run_id):
             return
         try:
-            comfy.utils.ProgressBar(total, node_id=self._node_id).update_absolute(value, total)
+            bar = comfy.utils.ProgressBar(total, node_id=self._node_id)
+            bar.update_absolute(value, total, self._preview)
         except comfy.model_management.InterruptProcessingException:
             # The bar looks at the flag and clears it; the engine asks when it is safe to stop.
             cancelling.remember_cancel(self.run_id)
+
+    def preview(self, estimate: Callable[[], torch.Tensor]) -> None:
+        self._preview = self._previews.make(estimate)
 
     def cancelled(self) -> bool:
         return cancelling.is_cancelled(self.run_id)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from .latents import Tokens
+from .latents import Tokens, unpack
 
 if TYPE_CHECKING:
     from diffusers import FlowMatchEulerDiscreteScheduler, QwenImageTransformer2DModel
@@ -34,21 +35,28 @@ def denoise(
     scheduler: FlowMatchEulerDiscreteScheduler,
     noise: Tokens,
     conditions: Conditions,
-    on_step: Callable[[], None],
+    on_step: Callable[[Callable[[], Tensor]], None],
 ) -> Tokens:
     """Turn ``noise`` into the latents of the edited picture.
 
-    ``on_step`` is called after every step. The latents are rounded to their own dtype after each,
-    and the timestep before it is divided, because the reference does both.
+    ``on_step`` is called after every step with a function that gives the picture as it stands, as
+    latents (1, 16, 1, h, w). The latents are rounded to their own dtype after each step, and the
+    timestep before it is divided, because the reference does both.
     """
     latents = noise.values
     predict = _Predictor(transformer, noise, conditions)
-    for timestep in scheduler.timesteps:
+    for timestep, sigma in zip(scheduler.timesteps, scheduler.sigmas, strict=False):
         time = timestep.expand(1).to(latents.dtype) / 1000
         velocity = predict(latents, time)
+        estimate = partial(_estimate, latents, velocity, sigma, noise.grid)
         latents = scheduler.step(velocity, timestep, latents, return_dict=False)[0]
-        on_step()
+        on_step(estimate)
     return Tokens(latents, noise.grid)
+
+
+def _estimate(latents: Tensor, velocity: Tensor, sigma: Tensor, grid: tuple[int, int]) -> Tensor:
+    """Where a straight line along ``velocity`` would end: the picture without its noise."""
+    return unpack(Tokens(latents - sigma.to(latents) * velocity, grid))
 
 
 class _Predictor:

@@ -145,15 +145,16 @@ class LocalEngine:
     def _vae(self) -> Any:
         return self._model.vae.module
 
-    def _step_counter(self, request: EditRequest) -> Callable[[], None]:
+    def _step_counter(self, request: EditRequest) -> Callable[[Callable[[], torch.Tensor]], None]:
         """A callback that reports one more step each time, over all pictures of the batch."""
         total = self._total_steps(request)
         steps = itertools.count(1)
 
-        def on_step() -> None:
+        def on_step(estimate: Callable[[], torch.Tensor]) -> None:
             _settle(self._host.device)
             check_cancelled(self._host)
             done = next(steps)
+            self._host.preview(estimate)
             self._host.progress(done, total)
             self._host.say(f"step {done}/{total}")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import time
 from collections.abc import Callable
@@ -129,7 +130,7 @@ def test_the_words_of_an_error_are_shown_on_the_node(comfyui: ComfyUI, workflow:
     with listening(comfyui) as events:
         with pytest.raises(RunFailed):
             comfyui.run(workflow)
-        _await(lambda: "names @image3" in events.texts[-1])
+        _await(lambda: "names @image3" in events.last_text)
 
 
 def test_an_empty_prompt_is_marked_once(comfyui: ComfyUI, workflow: Workflow) -> None:
@@ -198,12 +199,26 @@ def test_a_local_edit_reports_its_phases_and_steps(comfyui: ComfyUI, local: Work
     local.set("FireRedEdit", seed=51)
     with listening(comfyui) as events:
         comfyui.run(local)
-        _await(lambda: "canvas" in events.texts[-1])
+        _await(lambda: "canvas" in events.last_text)
     node = local.node("FireRedEdit")
     phases = ["reading the prompt", "reading the pictures", "step 1/2", "step 2/2", "decoding"]
     assert [text for text in events.texts if text in phases] == phases
-    assert "@image1 120x90" in events.texts[-1]
+    assert "@image1 120x90" in events.last_text
     assert events.progress(node)[-1] == (2, 2)
+
+
+@pytest.mark.parametrize(("method", "count"), [("none", 0), ("latent2rgb", 3)])
+def test_the_picture_in_the_making_is_shown_to_those_who_want_it(
+    comfyui: ComfyUI, local: Workflow, method: str, count: int
+) -> None:
+    local.set("FireRedEdit", seed=70 + count, num_inference_steps=3)
+    with listening(comfyui) as events:
+        comfyui.finish(comfyui.start(local, preview_method=method))
+        _await(lambda: "canvas" in events.last_text)
+    assert len(events.previews) == count
+    for preview in events.previews:
+        with Image.open(io.BytesIO(preview)) as picture:
+            assert picture.width > picture.height
 
 
 def test_a_remote_edit_reports_its_place_in_the_queue(
@@ -213,10 +228,10 @@ def test_a_remote_edit_reports_its_place_in_the_queue(
     remote.set("FireRedEditFal", seed=52)
     with listening(comfyui) as events:
         comfyui.run(remote)
-        _await(lambda: "cost" in events.texts[-1])
+        _await(lambda: "cost" in events.last_text)
     assert any(text.startswith("queue position") for text in events.texts)
     assert any(text.startswith("step ") for text in events.texts)
-    assert "cost $0.0325" in events.texts[-1]
+    assert "cost $0.0325" in events.last_text
 
 
 def test_cancel_tells_fal_and_shows_as_cancelled(

@@ -127,13 +127,17 @@ class ComfyUI:
         response.raise_for_status()
         return str(response.json()["name"])
 
-    def start(self, workflow: Mapping[str, Any]) -> str:
-        """Queue ``workflow`` (API format); raises ``RunFailed`` where ComfyUI refuses it."""
-        response = self.post("/prompt", {"prompt": workflow, "client_id": self.client_id})
-        body = response.json()
+    def start(self, workflow: Mapping[str, Any], **extra: Any) -> str:
+        """Queue ``workflow`` (API format); raises ``RunFailed`` where ComfyUI refuses it.
+
+        ``extra`` is what the page sends along with it, such as ``preview_method``.
+        """
+        body = {"prompt": workflow, "client_id": self.client_id, "extra_data": extra}
+        response = self.post("/prompt", body)
+        answer = response.json()
         if response.status_code != 200:
-            raise RunFailed(json.dumps(body))
-        return str(body["prompt_id"])
+            raise RunFailed(json.dumps(answer))
+        return str(answer["prompt_id"])
 
     def finish(self, prompt_id: str, timeout: float = RUN_TIMEOUT_S) -> Run:
         """Wait for a run; raises ``RunFailed`` with the error that ended it."""

@@ -14,8 +14,8 @@ from websockets.sync.client import ClientConnection, connect
 
 from support.comfyui import ComfyUI
 
-TEXT_EVENT = 3
-"""ComfyUI's number for a binary message that carries the text shown on a node."""
+PREVIEW_EVENT, TEXT_EVENT = 1, 3
+"""ComfyUI's numbers for binary messages: a preview picture, and the text shown on a node."""
 
 
 @dataclass
@@ -24,6 +24,13 @@ class Events:
 
     messages: list[dict[str, Any]] = field(default_factory=list)
     texts: list[str] = field(default_factory=list)
+    previews: list[bytes] = field(default_factory=list)
+    """Encoded pictures."""
+
+    @property
+    def last_text(self) -> str:
+        """What a node shows now; empty before the first word."""
+        return self.texts[-1] if self.texts else ""
 
     def progress(self, node: str) -> list[tuple[float, float]]:
         """The bar of ``node`` over time: value and maximum."""
@@ -37,9 +44,12 @@ class Events:
     def hear(self, message: str | bytes) -> None:
         if isinstance(message, str):
             self.messages.append(json.loads(message))
-        elif struct.unpack(">I", message[:4])[0] == TEXT_EVENT:
-            (length,) = struct.unpack(">I", message[4:8])
-            self.texts.append(message[8 + length :].decode())
+            return
+        kind, head = struct.unpack(">II", message[:8])
+        if kind == TEXT_EVENT:
+            self.texts.append(message[8 + head :].decode())
+        elif kind == PREVIEW_EVENT:
+            self.previews.append(message[8:])
 
 
 @contextmanager

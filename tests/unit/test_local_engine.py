@@ -18,6 +18,7 @@ from firered_edit.pipeline.errors import EditCancelled, InputError, NotYetError,
 from firered_edit.pipeline.geometry import Custom
 from firered_edit.pipeline.host import PlainHost
 from firered_edit.pipeline.local import engine as local
+from firered_edit.pipeline.local.latents import Tokens, decode, pack
 from firered_edit.pipeline.local.weights import FireRedModel, load_folder
 from firered_edit.pipeline.preparation import prepare
 from firered_edit.pipeline.request import EditRequest
@@ -106,6 +107,21 @@ def _keep_picture_sizes(pictures: list[Image.Image], monkeypatch: pytest.MonkeyP
     # The first call asks for the default output size, which is not used.
     inside = SimpleNamespace(pictures=False)
     monkeypatch.setattr(stock, "calculate_dimensions", kept)
+
+
+def test_the_estimate_after_the_last_step_is_the_picture(
+    model: FireRedModel, asked: EditRequest
+) -> None:
+    """The last step goes to noise level zero, where estimate and latents are the same."""
+    seen: list[torch.Tensor] = []
+    host = PlainHost()
+    host.preview = lambda estimate: seen.append(estimate())  # type: ignore[method-assign]
+    images = local.LocalEngine(model, host).edit(asked).images
+    assert [tuple(latents.shape) for latents in seen] == [(1, 16, 1, 12, 16)] * 3
+    last = Tokens(pack(seen[-1]), (6, 8))
+    with torch.inference_mode():
+        decoded = decode(model.vae.module, last)[:90, :120]
+    assert (decoded - images[0]).abs().max() < 0.1
 
 
 def test_a_batch_is_the_single_runs(model: FireRedModel, asked: EditRequest) -> None:
