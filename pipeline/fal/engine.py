@@ -6,7 +6,7 @@ import base64
 import binascii
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import cache, partial
 
@@ -16,7 +16,7 @@ import torch
 from ..canvas import restore
 from ..errors import EditCancelled, FlaggedError, RemoteError, ResultError
 from ..host import RemoteHost
-from ..images import check_shown, decode, to_tensor
+from ..images import Pixels, check_shown, decode, to_tensor
 from ..preparation import Prepared, Stopwatch, prepare
 from ..request import TRAINED_REFERENCES, EditRequest, EditResult
 from .answers import Answer, Job
@@ -28,6 +28,8 @@ from .pricing import Estimate, budget, cost_of, estimate
 from .waiting import attend, submit, wait
 
 __all__ = ["FalEngine", "FalOptions"]
+
+DOWNLOAD_TRIES = 3
 
 
 class FalEngine:
@@ -137,14 +139,21 @@ class _Run:
         return torch.stack([self._picture(url) for url in kept]), withheld
 
     def _picture(self, url: str) -> torch.Tensor:
-        if url.startswith("data:"):
-            data = _inline(url)
-        else:
-            data = attend(partial(self._client.download, url), self._host)
-        picture = to_tensor(decode(data))
+        pixels = decode(_inline(url)) if url.startswith("data:") else self._download(url)
+        picture = to_tensor(pixels)
         self._returned.append(f"{picture.shape[1]}x{picture.shape[0]}")
         check_shown(picture)
         return restore(picture, self._prepared.plan)
+
+    def _download(self, url: str) -> Pixels:
+        """A result picture; one that arrives damaged is fetched again, since it is paid for."""
+        for _ in range(DOWNLOAD_TRIES - 1):
+            with suppress(ResultError):
+                return self._download_once(url)
+        return self._download_once(url)
+
+    def _download_once(self, url: str) -> Pixels:
+        return decode(attend(partial(self._client.download, url), self._host))
 
     def _result(
         self, job: Job, answer: Answer, images: torch.Tensor, withheld: list[str]

@@ -253,11 +253,19 @@ def test_only_the_flagged_picture_of_a_batch_is_dropped(
     assert "the safety checker withheld picture 1" in result.receipt.notices
 
 
-@pytest.mark.usefixtures("quick")
-def test_a_damaged_picture_is_an_error(server: FalServer, asked: EditRequest) -> None:
+def test_a_picture_damaged_on_the_way_is_fetched_again(
+    server: FalServer, asked: EditRequest
+) -> None:
+    server.fail("get", Fault.corrupt(), 2)
+    assert torch.equal(_edit(asked).images[0], to_tensor(asked.references[0].pixels))
+    assert (server.count("get"), server.billed) == (3, 1)
+
+
+def test_a_picture_that_stays_damaged_is_an_error(server: FalServer, asked: EditRequest) -> None:
     server.fail("get", Fault.corrupt(), 9)
     with pytest.raises(ResultError):
         _edit(asked)
+    assert server.count("get") == 3
 
 
 def test_an_all_black_picture_is_an_error(server: FalServer, asked: EditRequest) -> None:
