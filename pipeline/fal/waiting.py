@@ -9,8 +9,8 @@ from __future__ import annotations
 import queue
 import time
 from collections.abc import Callable, Iterator
+from concurrent import futures
 from concurrent.futures import Future
-from concurrent.futures import TimeoutError as NotYet
 from threading import Event, Thread
 from typing import TypeVar
 
@@ -58,15 +58,11 @@ def attend(
     stopped = Event()
     _start(lambda: _settle(outcome, lambda: work(stopped.is_set)))
     try:
-        while True:
-            try:
-                return outcome.result(timeout=CANCEL_CHECK_S)
-            except NotYet:
-                if outcome.done():
-                    raise  # The work's own time-out.
+        while not futures.wait([outcome], CANCEL_CHECK_S).done:
             if host.cancelled():
                 abandon(outcome)
                 raise EditCancelled
+        return outcome.result()
     finally:
         stopped.set()
 

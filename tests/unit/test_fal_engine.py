@@ -363,6 +363,23 @@ def test_cancel_does_not_wait_for_a_slow_answer(
     assert time.monotonic() - pressed < 1.5
 
 
+def test_work_that_ends_while_it_is_looked_at_keeps_its_outcome(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Looked at without a pause, the work ends between two looks sooner or later."""
+    monkeypatch.setattr(waiting, "CANCEL_CHECK_S", 0.0)
+    outcomes = [waiting.attend(lambda _: time.sleep(0.001) or "done", _Host()) for _ in range(300)]
+    assert set(outcomes) == {"done"}
+
+
+def test_a_time_out_of_the_work_itself_is_handed_on() -> None:
+    def work(_: Callable[[], bool]) -> None:
+        raise TimeoutError("its own")
+
+    with pytest.raises(TimeoutError, match="its own"):
+        waiting.attend(work, _Host())
+
+
 def test_a_job_accepted_after_cancel_is_cancelled(server: FalServer, asked: EditRequest) -> None:
     server.queue_seconds = 60.0
     server.fail("submit", Fault.hang(0.5))
