@@ -107,10 +107,3 @@ def clean(text: str, length: int = MAX_LENGTH) -> str:
     """``text`` fit to be shown: no data URI, white space folded, cut at ``length`` characters."""
     folded = " ".join(_DATA_URI.sub("(picture data)", text).split())
     return folded if len(folded) < length else folded[: max(length - 2, 0)] + "…"
-
-
-def check_range(name: str, value: float, allowed: tuple[float, float]) -> None:
-    """Raise ``InputError`` unless ``value`` lies within ``allowed``; NaN never does."""
-    low, high = allowed
-    if not low <= value <= high:
-        raise InputError(f"{name} is {value}.", f"Choose a value from {low} to {high}.")

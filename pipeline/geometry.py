@@ -12,10 +12,11 @@ and the way back is the exact inverse, so nothing can shift, zoom or change shap
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TypeAlias
 
-from .errors import InputError, check_range
+from .checks import check_range
+from .errors import InputError
 
 CELL = 16
 MEGAPIXEL = 1024 * 1024
@@ -123,7 +124,7 @@ class Plan:
     output: Size
     fits: tuple[Fit, ...]
     locked: bool
-    notices: tuple[str, ...] = field(default=())
+    notices: tuple[str, ...] = ()
 
 
 def plan(policy: SizePolicy, sizes: list[Size], working_megapixels: float) -> Plan:

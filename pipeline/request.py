@@ -11,7 +11,8 @@ import re
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
-from .errors import InputError, check_range
+from .checks import check_choice, check_range
+from .errors import InputError
 
 if TYPE_CHECKING:
     import torch
@@ -69,10 +70,7 @@ class EditRequest:
                 )
         if not self.references:
             raise InputError("No picture is connected.", "Connect the picture to edit to image_1.")
-        if self.acceleration not in ACCELERATIONS:
-            raise InputError(
-                f"acceleration is {self.acceleration!r}.", "Choose none, regular or high."
-            )
+        check_choice("acceleration", self.acceleration, ACCELERATIONS)
         check_range("num_inference_steps", self.num_inference_steps, STEPS)
         check_range("guidance_scale", self.guidance_scale, GUIDANCE)
         check_range("num_images", self.num_images, NUM_IMAGES)

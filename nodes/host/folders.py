@@ -6,8 +6,8 @@ from pathlib import Path
 
 import folder_paths
 
-from ...pipeline.errors import MissingModelError
 from ...pipeline.host import chosen_data_folder
+from ...pipeline.local.weights import missing_folder
 
 _DATA_NAME = "firered"
 
@@ -26,10 +26,7 @@ def diffusers_folder(name: str) -> Path:
     """The folder of that name; only what is listed can be named."""
     found = _diffusers_folders().get(name)
     if found is None:
-        raise MissingModelError(
-            f"There is no model folder {name!r}.",
-            "Put the FireRed-Image-Edit-1.1 folder into ComfyUI's models/diffusers.",
-        )
+        raise missing_folder(name)
     return found
 
 

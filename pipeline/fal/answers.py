@@ -10,6 +10,9 @@ import requests
 
 from ..errors import FireRedError, RejectedError, RemoteError, ResultError, clean
 
+LOOK_FIRST = "Look at fal.ai/dashboard before running again: it may finish and be billed."
+"""What to do about a job whose outcome is not known here."""
+
 MAX_LOG_LINE = 120
 
 State = Literal["IN_QUEUE", "IN_PROGRESS", "COMPLETED"]
@@ -52,10 +55,7 @@ def read_job(response: requests.Response) -> Job:
     try:
         return Job(*(str(body[key]) for key in _JOB_KEYS))
     except KeyError as error:
-        raise RemoteError(
-            f"fal's answer to the submit lacks {error}; the job may run and be billed.",
-            "Look at fal.ai/dashboard before running again.",
-        ) from None
+        raise RemoteError(f"fal's answer to the submit lacks {error}.", LOOK_FIRST) from None
 
 
 _JOB_KEYS = ("request_id", "status_url", "response_url", "cancel_url")
@@ -92,9 +92,7 @@ def read_answer(response: requests.Response) -> Answer:
         if isinstance(image, dict) and isinstance(image.get("url"), str)
     ]
     if not paired:
-        raise ResultError(
-            "fal answered without a picture.", "It may be billed; see fal.ai/dashboard."
-        )
+        raise ResultError("fal answered without a picture.", LOOK_FIRST)
     seed, prompt, timings = body.get("seed"), body.get("prompt"), body.get("timings")
     return Answer(
         urls=[url for url, _ in paired],
@@ -125,18 +123,13 @@ def read_object(response: requests.Response) -> dict[str, Any]:
     except ValueError:
         body = None
     if not isinstance(body, dict):
-        raise RemoteError(
-            "fal's answer is not readable.",
-            "The edit may be billed; look at fal.ai/dashboard before running again.",
-        )
+        raise RemoteError("fal's answer is not readable.", LOOK_FIRST)
     return body
 
 
-def refusal(response: requests.Response, secret: str = "") -> FireRedError:
+def refusal(response: requests.Response, secret: str) -> FireRedError:
     """The typed error for an answer that is not a success; ``secret`` is taken out of its words."""
-    code, words = response.status_code, _words(response)
-    if secret:
-        words = words.replace(secret, "(key)")
+    code, words = response.status_code, _words(response).replace(secret, "(key)")
     if code == 401:
         return RejectedError(
             "fal does not know this key.", "Check FAL_KEY at fal.ai/dashboard/keys."

@@ -20,6 +20,7 @@ from urllib3.exceptions import NewConnectionError
 
 from ..errors import FireRedError, RemoteError, RemoteTimeoutError, ResultError
 from .answers import (
+    LOOK_FIRST,
     Answer,
     Job,
     Status,
@@ -50,7 +51,6 @@ MAX_PICTURE_BYTES = 256 * 1024 * 1024
 _CHUNK = 64 * 1024
 _REPEATABLE = {408, 425, 429, 500, 502, 503, 504}
 _OFFLINE = "Check the internet connection and run again."
-_LOOK_FIRST = "Look at fal.ai/dashboard before running again: it may finish and be billed."
 
 T = TypeVar("T")
 
@@ -93,7 +93,7 @@ class FalClient:
                 raise RemoteError("fal could not be reached.", _OFFLINE) from error
             raise RemoteError(
                 "The connection broke while the edit was sent; fal may have accepted it.",
-                _LOOK_FIRST,
+                LOOK_FIRST,
             ) from error
         if not _succeeded(response):
             raise refusal(response, self._key)
@@ -209,7 +209,7 @@ class FalClient:
             except requests.RequestException:
                 failure = "The connection to fal broke."
             if stopped() or time.monotonic() + pause > deadline:
-                raise RemoteTimeoutError(failure, _LOOK_FIRST)
+                raise RemoteTimeoutError(failure, LOOK_FIRST)
             time.sleep(pause)
             pause = min(pause * 2, longest)
 

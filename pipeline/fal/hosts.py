@@ -1,7 +1,8 @@
 """Whom we talk to, and whom we believe.
 
-The key goes to the queue and storage hosts only. Pictures are accepted from fal's own hosts over
-https, and from a host the operator named in ``FAL_QUEUE_RUN_HOST`` or ``FAL_REST_HOST``.
+The key goes to the queue and storage hosts and to fal's own API hosts only. Pictures are accepted
+from fal's own hosts over https, and from a host the operator named in ``FAL_QUEUE_RUN_HOST`` or
+``FAL_REST_HOST``.
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@ import base64
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
-from ..errors import InputError, check_range
+from ..checks import check_choice, check_range
 from ..geometry import Preset, Size
 from ..images import Pixels, encode_jpeg, encode_png
 from ..preparation import Prepared
@@ -29,9 +29,7 @@ class FalOptions:
     def check(self) -> None:
         """Raise ``InputError`` for a value that no widget offers, as a link may bring one."""
         for name, allowed in (("output_format", OutputFormat), ("upload_quality", UploadQuality)):
-            value, choices = getattr(self, name), get_args(allowed)
-            if value not in choices:
-                raise InputError(f"{name} is {value!r}.", f"Choose {' or '.join(choices)}.")
+            check_choice(name, getattr(self, name), get_args(allowed))
         check_range("max_cost", self.max_cost, MAX_COST)
 
 

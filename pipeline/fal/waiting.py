@@ -16,7 +16,7 @@ from typing import TypeVar
 
 from ..errors import EditCancelled, RemoteTimeoutError
 from ..host import Reporter
-from .answers import Job, State, Status
+from .answers import LOOK_FIRST, Job, State, Status
 from .client import FalClient
 
 CANCEL_CHECK_S = 0.05
@@ -78,8 +78,7 @@ def wait(client: FalClient, job: Job, host: Reporter) -> None:
                 raise _cancel(client, job, state, host)
             if time.monotonic() > deadline:
                 raise RemoteTimeoutError(
-                    f"fal has not finished in {MAX_WAIT_S / 60:.0f} minutes.",
-                    "Look at fal.ai/dashboard before running again: it may finish and be billed.",
+                    f"fal has not finished in {MAX_WAIT_S / 60:.0f} minutes.", LOOK_FIRST
                 )
             if status is not None:
                 state = status.state

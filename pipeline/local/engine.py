@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 
 from ..canvas import restore
+from ..checks import check_choice
 from ..errors import InputError, NotYetError
 from ..geometry import MEGAPIXEL, Size
 from ..host import Handle, LocalHost
@@ -51,8 +52,7 @@ class LocalEngine:
     """Carries out edits with one loaded model. Not re-entrant: one GPU, one edit at a time."""
 
     def __init__(self, model: FireRedModel, host: LocalHost, noise: Noise = "cpu") -> None:
-        if noise not in NOISES:
-            raise InputError(f"noise is {noise!r}.", f"Choose {' or '.join(NOISES)}.")
+        check_choice("noise", noise, NOISES)
         self._model = model
         self._host = host
         self._noise = noise

@@ -95,10 +95,7 @@ def load_folder(folder: Path, precision: Precision, host: LocalHost) -> FireRedM
 def check_folder(folder: Path) -> None:
     """Read names and headers only; raise ``MissingModelError`` or ``BrokenModelError``."""
     if not folder.is_dir():
-        raise MissingModelError(
-            f"There is no model folder {folder.name!r}.",
-            "Put the FireRed-Image-Edit-1.1 folder into ComfyUI's models/diffusers.",
-        )
+        raise missing_folder(folder.name)
     found = _read_json(folder / "model_index.json").get("_class_name")
     if found != PIPELINE_CLASS:
         raise BrokenModelError(
@@ -256,6 +253,14 @@ def _naming(part: Path) -> Iterator[None]:
         raise  # ComfyUI frees memory when it sees this very type.
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError) as error:
         raise _broken(part, f"cannot be loaded: {error}") from error
+
+
+def missing_folder(name: str) -> MissingModelError:
+    """The error for a model folder that is not where it was asked for."""
+    return MissingModelError(
+        f"There is no model folder {name!r}.",
+        "Put the FireRed-Image-Edit-1.1 folder into ComfyUI's models/diffusers.",
+    )
 
 
 def _missing(file: Path) -> MissingModelError:

@@ -19,16 +19,17 @@ from support.workflows import Workflow
 Picture = Callable[[int, int], str]
 
 
-def _saved_size(comfyui: ComfyUI, workflow: Workflow, run: Run) -> tuple[int, int]:
+def _saved(comfyui: ComfyUI, workflow: Workflow, run: Run) -> Image.Image:
+    """The first picture that ``run`` saved."""
     with Image.open(comfyui.output_file(run.images(workflow.node("SaveImage"))[0])) as saved:
-        return saved.size
+        return saved.copy()
 
 
-def _saved_pixels(comfyui: ComfyUI, workflow: Workflow) -> bytes:
-    """The pixels of the picture that a run saves."""
-    run = comfyui.run(workflow)
-    with Image.open(comfyui.output_file(run.images(workflow.node("SaveImage"))[0])) as saved:
-        return saved.tobytes()
+def _add_failing_sibling(remote: Workflow) -> None:
+    """Another edit on fal whose prompt names a picture that is not there."""
+    own = remote[remote.node("FireRedEditFal")]["inputs"]
+    failing = remote.add("FireRedEditFal", **{**own, "prompt": "wear @image9"})
+    remote.add("SaveImage", images=[failing, 0], filename_prefix="never")
 
 
 def _receipt(workflow: Workflow, run: Run) -> dict[str, Any]:
@@ -54,7 +55,7 @@ def test_two_references_of_different_sizes_give_one_picture(
     workflow.set(_edit_node(workflow), **{"images.image_2": [second, 0]})
     run = comfyui.run(workflow)
     assert len(run.images(workflow.node("SaveImage"))) == 1
-    assert _saved_size(comfyui, workflow, run) == (120, 90)
+    assert _saved(comfyui, workflow, run).size == (120, 90)
     assert _receipt(workflow, run)["references"] == ["120x90", "50x80"]
 
 
@@ -76,7 +77,7 @@ def test_the_saved_picture_has_the_size_asked_for(
     second = workflow.add("LoadImage", image=picture(50, 80))
     inputs = {"images.image_2": [second, 0], "working_megapixels": 0.05}
     workflow.set(_edit_node(workflow), **inputs, **size)
-    assert _saved_size(comfyui, workflow, comfyui.run(workflow)) == expected
+    assert _saved(comfyui, workflow, comfyui.run(workflow)).size == expected
 
 
 def test_a_gap_between_slots_is_closed_and_a_batch_counts(
@@ -183,7 +184,7 @@ def _await(condition: Callable[[], bool], timeout: float = 20.0) -> None:
 def test_cancel_stops_a_local_edit_and_the_next_run_is_unaffected(
     comfyui: ComfyUI, local: Workflow
 ) -> None:
-    before = _saved_pixels(comfyui, local)
+    before = _saved(comfyui, local, comfyui.run(local)).tobytes()
     own = dict(local[local.node("FireRedEdit")]["inputs"])
     local.set("FireRedEdit", num_inference_steps=50, num_images=4, working_megapixels=0.5)
     with listening(comfyui) as events:
@@ -192,7 +193,7 @@ def test_cancel_stops_a_local_edit_and_the_next_run_is_unaffected(
         assert _cancel(comfyui, prompt_id) == "cancelled"
     local.set("FireRedEdit", **own)
     comfyui.forget()
-    assert _saved_pixels(comfyui, local) == before
+    assert _saved(comfyui, local, comfyui.run(local)).tobytes() == before
 
 
 def test_a_local_edit_reports_its_phases_and_steps(comfyui: ComfyUI, local: Workflow) -> None:
@@ -249,9 +250,7 @@ def test_a_failing_sibling_leaves_the_remote_job_running_and_the_log_clean(
     comfyui: ComfyUI, remote: Workflow, fal: FalServer
 ) -> None:
     fal.run_seconds = 1.0
-    own = remote[remote.node("FireRedEditFal")]["inputs"]
-    failing = remote.add("FireRedEditFal", **{**own, "prompt": "wear @image9"})
-    remote.add("SaveImage", images=[failing, 0], filename_prefix="never")
+    _add_failing_sibling(remote)
     with pytest.raises(RunFailed, match="names @image9"):
         comfyui.run(remote)
     _await(lambda: fal.billed == 1)
@@ -334,10 +333,8 @@ def test_a_job_left_running_does_not_take_the_next_runs_cancel_as_its_own(
     comfyui: ComfyUI, local: Workflow, remote: Workflow, fal: FalServer
 ) -> None:
     fal.queue_seconds = 3.0
-    own = remote[remote.node("FireRedEditFal")]["inputs"]
     remote.set("FireRedEditFal", seed=61)
-    failing = remote.add("FireRedEditFal", **{**own, "prompt": "wear @image9"})
-    remote.add("SaveImage", images=[failing, 0], filename_prefix="never")
+    _add_failing_sibling(remote)
     with pytest.raises(RunFailed, match="names @image9"):
         comfyui.run(remote)
     local.set("FireRedEdit", num_inference_steps=50, num_images=4, working_megapixels=0.5, seed=62)

@@ -35,17 +35,17 @@ EDIT_NODES = ("FireRedEdit", "FireRedEditFal")
 def _contract(info: dict[str, Any]) -> dict[str, Any]:
     """What of a node's description saved workflows depend on: no words, no file lists."""
     kept = {key: info[key] for key in ("category", "input", "input_order", "output", "output_name")}
-    return dict(_without(kept, {"tooltip", "description"}, info["name"]))
+    return dict(_contract_of(kept, info["name"]))
 
 
-def _without(value: Any, names: set[str], node: str) -> Any:
+def _contract_of(value: Any, node: str) -> Any:
     if isinstance(value, dict):
         files = node == "FireRedLoadModel" and value.get("options")
         if isinstance(files, list) and not any(isinstance(item, dict) for item in files):
             value = {**value, "options": "files on this machine"}
-        return {key: _without(item, names, node) for key, item in value.items() if key not in names}
+        return {key: _contract_of(item, node) for key, item in value.items() if key != "tooltip"}
     if isinstance(value, list):
-        return [_without(item, names, node) for item in value]
+        return [_contract_of(item, node) for item in value]
     return value
 
 
@@ -102,7 +102,6 @@ sys.argv = ["main.py", "--cpu"]
 import comfy.options
 comfy.options.enable_args_parsing()
 import nodes
-from server import PromptServer
 for name in ("diffusers", "transformers", "accelerate", "torchvision"):
     sys.modules[name] = None
 asyncio.run(nodes.load_custom_node(PACK))
