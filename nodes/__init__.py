@@ -6,11 +6,11 @@ from comfy_api.latest import ComfyExtension, io
 
 from .edit_fal import FireRedEditFal
 from .edit_local import FireRedEdit
-from .model import FireRedLoadModel
+from .model import FireRedLoadLora, FireRedLoadModel
 
 
 class FireRedExtension(ComfyExtension):
     """The pack, as ComfyUI asks for it."""
 
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
-        return [FireRedLoadModel, FireRedEdit, FireRedEditFal]
+        return [FireRedLoadModel, FireRedLoadLora, FireRedEdit, FireRedEditFal]

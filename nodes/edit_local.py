@@ -22,12 +22,13 @@ from .inputs import (
 from .model import FireRedModelType
 
 if TYPE_CHECKING:
-    from ..pipeline.local.weights import FireRedModel
+    from ..pipeline.local.model import FireRedModel
 
 DEFAULTS = Defaults(
     num_inference_steps=40,
     acceleration="none",
-    acceleration_tooltip="none is the reference mathematics exactly. regular and high follow.",
+    acceleration_tooltip="none is the reference mathematics exactly. regular is the same up to "
+    "rounding, with less work for the VAE. high follows.",
     working_megapixels=1.0,
 )
 

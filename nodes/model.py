@@ -1,4 +1,4 @@
-"""FireRed Load Model: from files on disk to a model the edit node takes."""
+"""FireRed Load Model and FireRed Load LoRA: from files on disk to a model the edit node takes."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ from typing import Any
 from comfy_api.latest import io
 
 from ..pipeline.errors import InputError, NotYetError
-from ..pipeline.local.weights import Precision, load_folder
+from ..pipeline.local.loras import use_lora
+from ..pipeline.local.model import PRECISIONS, FireRedModel, Precision
+from ..pipeline.local.weights import ModelFiles, load_files, load_folder
 from .host import folders, node_run
 from .inputs import CATEGORY
 
@@ -40,8 +42,72 @@ class FireRedLoadModel(io.ComfyNode):
         cls, source: dict[str, Any] | None = None, precision: Precision = "auto"
     ) -> io.NodeOutput:
         with node_run() as host:
-            path = folders.diffusers_folder(_folder_name(source))
-            return io.NodeOutput(load_folder(path, precision, host))
+            match source:
+                case {"source": "files", "diffusion_model": str(name), **others}:
+                    files = ModelFiles(
+                        folders.file("diffusion_models", name),
+                        folders.file("text_encoders", str(others["text_encoder"])),
+                        folders.file("vae", str(others["vae"])),
+                    )
+                    return io.NodeOutput(load_files(files, precision, host))
+                case {"source": "folder", "folder": str(name)}:
+                    folder = folders.diffusers_folder(name)
+                    return io.NodeOutput(load_folder(folder, precision, host))
+                case {"source": "hub"}:
+                    raise NotYetError(
+                        "source hub is not available yet.",
+                        "Choose files or folder and download the model yourself.",
+                    )
+            raise InputError(f"The source is {source!r}.", "Choose files or folder.")
+
+
+class FireRedLoadLora(io.ComfyNode):
+    """Adds a LoRA to a model; several can follow each other."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="FireRedLoadLora",
+            display_name="FireRed Load LoRA",
+            category=CATEGORY,
+            description="Add a LoRA to FireRed-Image-Edit, such as Lightning for edits in 8 steps.",
+            search_aliases=["firered", "lora", "lightning"],
+            inputs=[
+                FireRedModelType.Input("model", tooltip="From FireRed Load Model or another LoRA."),
+                io.Combo.Input(
+                    "lora",
+                    options=folders.files("loras"),
+                    tooltip="A LoRA of FireRed-Image-Edit or Qwen-Image-Edit in models/loras.",
+                ),
+                io.Float.Input(
+                    "strength",
+                    default=1.0,
+                    min=-2.0,
+                    max=2.0,
+                    step=0.05,
+                    tooltip="How strongly it changes the model. 0 leaves the model as it is.",
+                ),
+                io.Boolean.Input(
+                    "use_its_schedule",
+                    default=True,
+                    tooltip="A Lightning LoRA was made for 8 (or 4) steps without guidance. On, it "
+                    "sets steps and guidance of the edit node; off, the edit node's widgets count.",
+                ),
+            ],
+            outputs=[
+                FireRedModelType.Output(
+                    "model", display_name="model", tooltip="For FireRed Edit (Local)."
+                )
+            ],
+        )
+
+    @classmethod
+    def execute(
+        cls, model: FireRedModel, lora: str, strength: float, use_its_schedule: bool
+    ) -> io.NodeOutput:
+        with node_run() as host:
+            file = folders.file("loras", lora)
+            return io.NodeOutput(use_lora(model, file, strength, use_its_schedule, host))
 
 
 def _source() -> io.Input:
@@ -70,8 +136,8 @@ def _source() -> io.Input:
                 ],
             ),
         ],
-        tooltip="Where the model comes from. This version loads a folder in the layout of "
-        "diffusers; single files and downloads follow.",
+        tooltip="Where the model comes from: the single files that ComfyUI's own FireRed template "
+        "uses, or a folder in the layout of diffusers. Downloads follow.",
     )
 
 
@@ -90,19 +156,8 @@ def _file_inputs() -> list[io.Input]:
 def _precision() -> io.Input:
     return io.Combo.Input(
         "precision",
-        options=["auto", "bf16", "fp8", "int8"],
+        options=list(PRECISIONS),
         default="auto",
-        tooltip="auto keeps the precision the model was stored in.",
+        tooltip="auto keeps what the files are stored in, where the card can hold it; a smaller "
+        "card gets 8 bits. fp8 and int8 halve the memory and cost a little accuracy.",
     )
-
-
-def _folder_name(source: dict[str, Any] | None) -> str:
-    match source:
-        case {"source": "folder", "folder": str(name)}:
-            return name
-        case {"source": "files" | "hub" as kind}:
-            raise NotYetError(
-                f"source {kind} is not available yet.",
-                "Choose folder and put the FireRed-Image-Edit-1.1 folder into models/diffusers.",
-            )
-    raise InputError(f"The source is {source!r}.", "Choose folder and a model folder.")

@@ -6,12 +6,16 @@ import logging
 import os
 import sys
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Literal, Protocol
 
 import torch
 from torch import nn
+
+from .errors import SetupError
 
 logger = logging.getLogger(__name__)
 
@@ -29,11 +33,52 @@ class Reporter(Protocol):
         """Whether the artist pressed Cancel; stays true for the rest of the run."""
 
 
+Storage = Literal["stored", "full", "fp8", "int8"]
+"""How weights lie in memory: as in their files, in the dtype of the mathematics, or in 8 bits."""
+
+
+class LayerKit(Protocol):
+    """The layers models are built from: a host's own kind can be streamed and patched."""
+
+    @property
+    def eight_bit(self) -> Storage | None:
+        """The 8-bit storage that suits the device best, if weights can be brought to one."""
+
+    def read(self, file: Path) -> dict[str, torch.Tensor]:
+        """The tensors of a safetensors file, not copied where the host can avoid it.
+
+        What quantisation needs stands beside a layer's weight in the newer of ComfyUI's forms:
+        ``<layer>.comfy_quant`` and its scales.
+        """
+
+    def fill(
+        self,
+        module: nn.Module,
+        tensors: dict[str, torch.Tensor],
+        dtype: torch.dtype,
+        storage: Storage,
+        check: Callable[[], None],
+    ) -> None:
+        """Give ``module``, built without memory, the host's layers and ``tensors`` as weights.
+
+        The mathematics runs in ``dtype`` and does not change. ``tensors`` is emptied on the way, so
+        that no weight is held twice; ``check`` is called between tensors and may raise.
+        """
+
+
 class Handle(Protocol):
     """A module whose place in memory the host decides."""
 
     @property
     def module(self) -> nn.Module: ...
+
+    @property
+    def managed(self) -> object:
+        """What the host's memory manager knows it by."""
+
+    @property
+    def version(self) -> str:
+        """Changes with every change of the weights, such as a LoRA."""
 
 
 class LocalHost(Reporter, Protocol):
@@ -42,6 +87,18 @@ class LocalHost(Reporter, Protocol):
     @property
     def device(self) -> torch.device:
         """Where the mathematics runs."""
+
+    @property
+    def total_memory(self) -> int:
+        """Bytes of the device in all, whatever is free now."""
+
+    @property
+    def layers(self) -> LayerKit:
+        """What models are built from."""
+
+    @property
+    def tokenizer_folder(self) -> Path | None:
+        """Qwen2.5's vocabulary, where the host has it."""
 
     def preview(self, estimate: Callable[[], torch.Tensor]) -> None:
         """Show the picture in the making together with the next progress.
@@ -54,7 +111,34 @@ class LocalHost(Reporter, Protocol):
         """Put ``module`` under the host's memory management; it stays where it is for now."""
 
     def load(self, handles: Sequence[Handle], activation_bytes: int) -> None:
-        """Bring ``handles`` to the device and leave ``activation_bytes`` free beside them."""
+        """Bring ``handles`` to the device and leave ``activation_bytes`` free beside them.
+
+        What does not fit is streamed layer by layer, where the host can.
+        """
+
+    def borrowed(self, handle: Handle, layer: nn.Module) -> AbstractContextManager[None]:
+        """Within the context ``layer``, a piece of ``handle``'s module, is on the device.
+
+        The rest of the module stays where it is.
+        """
+
+    def add_lora(self, handles: Sequence[Handle], file: Path, strength: float) -> LoraResult:
+        """``handles`` with a LoRA added, as new handles of the same modules."""
+
+    def on_free(self, forget: Callable[[], None]) -> None:
+        """Call the bound method ``forget`` whenever the artist frees memory.
+
+        It is held weakly: its object lives no longer for it.
+        """
+
+
+@dataclass(frozen=True)
+class LoraResult:
+    """``matched`` of ``total`` layers of a LoRA file found their place in ``handles``."""
+
+    handles: tuple[Handle, ...]
+    matched: int
+    total: int
 
 
 class RemoteHost(Reporter, Protocol):
@@ -72,8 +156,44 @@ class RemoteHost(Reporter, Protocol):
 class PlainHandle:
     """A module that stays wherever it was last moved."""
 
+    version = ""
+
     def __init__(self, module: nn.Module) -> None:
         self.module = module
+
+    @property
+    def managed(self) -> object:
+        return self.module
+
+
+class PlainKit:
+    """Torch's own layers: every weight lies in the dtype of the mathematics."""
+
+    eight_bit: Storage | None = None
+
+    def read(self, file: Path) -> dict[str, torch.Tensor]:
+        from safetensors.torch import load_file
+
+        return load_file(file)
+
+    def fill(
+        self,
+        module: nn.Module,
+        tensors: dict[str, torch.Tensor],
+        dtype: torch.dtype,
+        storage: Storage,
+        check: Callable[[], None],
+    ) -> None:
+        quantised = any(key.endswith((".comfy_quant", ".scale_weight")) for key in tensors)
+        if quantised or storage in ("fp8", "int8"):
+            raise SetupError(
+                "Quantised weights need ComfyUI's layers.", "Load this model inside ComfyUI."
+            )
+        for key in list(tensors):
+            check()
+            tensors[key] = tensors[key].to(dtype)
+        module.load_state_dict(tensors, assign=True)
+        tensors.clear()
 
 
 class PlainHost:
@@ -111,12 +231,37 @@ class PlainHost:
     def data_folder(self) -> Path:
         return self._data_folder or user_data_folder()
 
+    @property
+    def total_memory(self) -> int:
+        if self.device.type == "cuda":
+            return int(torch.cuda.get_device_properties(self.device).total_memory)
+        return sys.maxsize
+
+    @property
+    def layers(self) -> LayerKit:
+        return PlainKit()
+
+    @property
+    def tokenizer_folder(self) -> Path | None:
+        return None
+
     def manage(self, module: nn.Module) -> Handle:
         return PlainHandle(module)
 
     def load(self, handles: Sequence[Handle], activation_bytes: int) -> None:
         for handle in handles:
             handle.module.to(self.device)
+
+    @contextmanager
+    def borrowed(self, handle: Handle, layer: nn.Module) -> Iterator[None]:
+        layer.to(self.device)
+        yield
+
+    def add_lora(self, handles: Sequence[Handle], file: Path, strength: float) -> LoraResult:
+        raise SetupError("A LoRA needs ComfyUI's LoRA reader.", "Load it inside ComfyUI.")
+
+    def on_free(self, forget: Callable[[], None]) -> None:
+        """Memory is the caller's own business."""
 
 
 def user_data_folder() -> Path:

@@ -124,12 +124,17 @@ def decode(data: bytes) -> Pixels:
         raise ResultError("The result is not a readable picture.", "Run the edit again.") from error
 
 
-def check_shown(picture: torch.Tensor) -> None:
-    """Raise ``ResultError`` where (H, W, 3) ``picture`` is NaN or black throughout."""
-    if not torch.isfinite(picture).all():
+def check_finite(values: torch.Tensor) -> None:
+    """Raise ``ResultError`` where a model's ``values`` are not numbers."""
+    if not torch.isfinite(values).all():
         raise ResultError(
             "The model produced NaN values.",
             "Use acceleration none and bf16, and report it if it stays.",
         )
+
+
+def check_shown(picture: torch.Tensor) -> None:
+    """Raise ``ResultError`` where (H, W, 3) ``picture`` is NaN or black throughout."""
+    check_finite(picture)
     if picture.max() <= 0:
         raise ResultError("The result is black throughout.", "Try another seed or prompt.")

@@ -60,8 +60,11 @@ class Prepared:
         )
 
 
-def prepare(request: EditRequest) -> Prepared:
-    """Check ``request`` and plan it. Raises ``InputError``; costs nothing but a moment of CPU."""
+def prepare(request: EditRequest, *notices: str) -> Prepared:
+    """Check ``request`` and plan it; the engine's own ``notices`` come first.
+
+    Raises ``InputError``; costs nothing but a moment of CPU.
+    """
     request.check()
     named = resolve_names(request.prompt, len(request.references))
     geometry = plan(
@@ -69,9 +72,8 @@ def prepare(request: EditRequest) -> Prepared:
         [reference.size for reference in request.references],
         request.working_megapixels,
     )
-    return Prepared(
-        request, named.text, geometry, (*named.notices, *geometry.notices, *_alpha_notices(request))
-    )
+    found = (*notices, *named.notices, *geometry.notices, *_alpha_notices(request))
+    return Prepared(request, named.text, geometry, found)
 
 
 def _alpha_notices(request: EditRequest) -> list[str]:

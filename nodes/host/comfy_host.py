@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,8 +13,9 @@ from comfy_execution.utils import get_executing_context
 from server import PromptServer
 
 from ...pipeline.errors import EditCancelled, FireRedError
-from ...pipeline.host import Handle
-from . import cancelling, folders, memory
+from ...pipeline.host import Handle, LayerKit, LoraResult
+from . import cancelling, folders, freeing, lora, memory
+from .layers import ComfyKit
 from .previews import Previews
 
 if TYPE_CHECKING:
@@ -73,6 +74,27 @@ class ComfyHost:
 
     def load(self, handles: Sequence[Handle], activation_bytes: int) -> None:
         memory.load(handles, activation_bytes)
+
+    @property
+    def total_memory(self) -> int:
+        return memory.total_memory()
+
+    @property
+    def layers(self) -> LayerKit:
+        return ComfyKit(self.device)
+
+    @property
+    def tokenizer_folder(self) -> Path | None:
+        return folders.tokenizer_folder()
+
+    def borrowed(self, handle: Handle, layer: nn.Module) -> AbstractContextManager[None]:
+        return memory.borrowed(handle, layer)
+
+    def add_lora(self, handles: Sequence[Handle], file: Path, strength: float) -> LoraResult:
+        return lora.add_lora(handles, file, strength)
+
+    def on_free(self, forget: Callable[[], None]) -> None:
+        freeing.on_free(forget)
 
 
 @contextmanager

@@ -4,12 +4,29 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import comfy.text_encoders
 import folder_paths
 
+from ...pipeline.errors import MissingModelError
 from ...pipeline.host import chosen_data_folder
 from ...pipeline.local.weights import missing_folder
 
 _DATA_NAME = "firered"
+
+
+def file(kind: str, name: str) -> Path:
+    """The model file of that name; only what is listed can be named."""
+    found = folder_paths.get_full_path(kind, name)
+    if found is None:
+        raise MissingModelError(
+            f"There is no file {name!r} in models/{kind}.", "Choose one that is there."
+        )
+    return Path(found)
+
+
+def tokenizer_folder() -> Path:
+    """Qwen2.5's vocabulary, which ComfyUI brings for its own text encoders."""
+    return Path(comfy.text_encoders.__path__[0]) / "qwen25_tokenizer"
 
 
 def files(kind: str) -> list[str]:

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import cast
 
 import comfy.model_management
 import comfy.model_patcher
 import torch
+from comfy.model_patcher import ModelPatcher
 from torch import nn
 
-from ...pipeline.errors import SetupError
 from ...pipeline.host import Handle
+from .layers import lent
+
+PREFIX = "diffusion_model."
+"""What ComfyUI and every LoRA put before the names of a model's layers."""
 
 
 class _Holder(nn.Module):
@@ -26,38 +31,81 @@ class _Holder(nn.Module):
 class ManagedModule:
     """A module registered with ComfyUI: it is loaded, evicted and freed with all others."""
 
-    def __init__(self, module: nn.Module) -> None:
+    def __init__(self, module: nn.Module, patcher: ModelPatcher | None = None) -> None:
         self.module = module
-        # Not the dynamic kind: it streams ComfyUI's own layers, but never evicts plain torch ones.
-        self.patcher = comfy.model_patcher.ModelPatcher(
+        self.patcher = patcher or comfy.model_patcher.CoreModelPatcher(
             _Holder(module).eval(),
             load_device=compute_device(),
             offload_device=comfy.model_management.unet_offload_device(),
         )
 
+    @property
+    def managed(self) -> object:
+        return self.patcher
+
+    @property
+    def version(self) -> str:
+        return str(self.patcher.patches_uuid) if self.patcher.patches else ""
+
+    def key(self, layer: nn.Module) -> str:
+        """What the patcher calls ``layer``."""
+        name = next(name for name, found in self.module.named_modules() if found is layer)
+        return f"{PREFIX}{name}"
+
 
 def load(handles: Sequence[Handle], activation_bytes: int) -> None:
-    """Bring modules to the GPU whole, evicting others, with ``activation_bytes`` left free.
+    """Bring modules to the device, evicting others, with ``activation_bytes`` left free.
 
-    Raises ``SetupError`` where ComfyUI was started so that it keeps models on the CPU.
+    Layers that do not fit stay in main memory and are streamed when they compute.
     """
     patchers = [cast(ManagedModule, handle).patcher for handle in handles]
-    # Plain torch layers cannot run half on the CPU, so a part of a module is of no use.
-    comfy.model_management.load_models_gpu(
-        patchers, memory_required=activation_bytes, force_full_load=True
+    # Quantised parameters are made outside inference mode, and then cannot be moved within it.
+    with torch.inference_mode(False), torch.no_grad():
+        comfy.model_management.load_models_gpu(patchers, memory_required=activation_bytes)
+        for handle in handles:
+            _bring_buffers(handle.module)
+
+
+def _bring_buffers(module: nn.Module) -> None:
+    """A partly loaded module is moved by its weights only; its small constants must follow."""
+    device = compute_device()
+    for child in module.modules():
+        for name, buffer in child._buffers.items():
+            if buffer is not None and buffer.device != device:
+                child._buffers[name] = buffer.to(device)
+
+
+@contextmanager
+def borrowed(handle: Handle, layer: nn.Module) -> Iterator[None]:
+    """Within this context ``layer`` is on the device with its patches, and nothing else is."""
+    managed = cast(ManagedModule, handle)
+    name = managed.key(layer)
+    moved = {
+        own: _on_device(managed.patcher, f"{name}.{own}", parameter)
+        for own, parameter in layer.named_parameters(recurse=False)
+    }
+    with lent(layer, moved):
+        yield
+
+
+def _on_device(patcher: ModelPatcher, key: str, parameter: nn.Parameter) -> torch.Tensor:
+    device = compute_device()
+    if key not in patcher.patches:
+        return parameter.to(device)
+    patched: torch.Tensor = patcher.patch_weight_to_device(
+        key, device_to=device, return_weight=True
     )
-    wanted = compute_device().type
-    for handle in handles:
-        if next(handle.module.parameters()).device.type != wanted:
-            raise SetupError(
-                "ComfyUI's low-memory setting keeps the model off the GPU.",
-                "Start ComfyUI without --novram, or use FireRed Edit (fal).",
-            )
+    return patched
 
 
 def compute_device() -> torch.device:
     device: torch.device = comfy.model_management.get_torch_device()
     return device
+
+
+def total_memory() -> int:
+    """Bytes of the device in all."""
+    return int(comfy.model_management.get_total_memory(compute_device()))
 
 
 def image_device() -> torch.device:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from .latents import Tokens, unpack
+from .modulation import Table
 
 if TYPE_CHECKING:
     from diffusers import FlowMatchEulerDiscreteScheduler, QwenImageTransformer2DModel
@@ -33,6 +34,7 @@ class Conditions:
 def denoise(
     transformer: QwenImageTransformer2DModel,
     scheduler: FlowMatchEulerDiscreteScheduler,
+    table: Table,
     noise: Tokens,
     conditions: Conditions,
     on_step: Callable[[Callable[[], Tensor]], None],
@@ -40,18 +42,26 @@ def denoise(
     """Turn ``noise`` into the latents of the edited picture.
 
     ``on_step`` is called after every step with a function that gives the picture as it stands, as
-    latents (1, 16, 1, h, w). The latents are rounded to their own dtype after each step, and the
-    timestep before it is divided, because the reference does both.
+    latents (1, 16, 1, h, w). ``table`` holds the modulation of every step. The latents are rounded
+    to their own dtype after each step, and the timestep before it is divided, because the reference
+    does both.
     """
     latents = noise.values
     predict = _Predictor(transformer, noise, conditions)
-    for timestep, sigma in zip(scheduler.timesteps, scheduler.sigmas, strict=False):
-        time = timestep.expand(1).to(latents.dtype) / 1000
+    times = model_times(scheduler, latents.dtype)
+    steps = zip(times, scheduler.timesteps, scheduler.sigmas, strict=False)
+    for step, (time, timestep, sigma) in enumerate(steps):
+        table.select(transformer, step)
         velocity = predict(latents, time)
         estimate = partial(_estimate, latents, velocity, sigma, noise.grid)
         latents = scheduler.step(velocity, timestep, latents, return_dict=False)[0]
         on_step(estimate)
     return Tokens(latents, noise.grid)
+
+
+def model_times(scheduler: FlowMatchEulerDiscreteScheduler, dtype: torch.dtype) -> list[Tensor]:
+    """The timesteps of a schedule as the transformer takes them: (1,) each, in 0..1."""
+    return [timestep.expand(1).to(dtype) / 1000 for timestep in scheduler.timesteps]
 
 
 def _estimate(latents: Tensor, velocity: Tensor, sigma: Tensor, grid: tuple[int, int]) -> Tensor:

@@ -4,33 +4,33 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import torch
-from PIL import Image
 
 from ..canvas import restore
 from ..checks import check_choice
 from ..errors import InputError, NotYetError
-from ..geometry import MEGAPIXEL, Size
-from ..host import Handle, LocalHost
-from ..images import Pixels, check_shown
+from ..host import LocalHost
+from ..images import check_finite, check_shown
 from ..preparation import Prepared, Stopwatch, prepare
 from ..request import MAX_SEED, TRAINED_REFERENCES, EditRequest, EditResult
+from .autoencoder import Mode
+from .bench import Bench
 from .cancelling import cancel_points, check_cancelled
-from .denoising import Conditions, denoise
-from .encoding import condition_pictures, encode_prompt
-from .latents import NOISES, Noise, Tokens, decode, draw_noise, encode
-from .schedule import reference_schedule
+from .conditioning import Conditioner
+from .decoding import Decoder
+from .denoising import Conditions, denoise, model_times
+from .estimates import estimate
+from .latents import NOISES, Noise, Tokens, draw_noise, grid_of
+from .modulation import Table, clear_rows, compute_table
+from .schedule import prepared_schedule
 
 if TYPE_CHECKING:
-    from .weights import FireRedModel
+    from diffusers import FlowMatchEulerDiscreteScheduler
 
-EMPTY_NEGATIVE = " "
-"""The reference's own negative prompt when none is written."""
-
-ACTIVATION_BYTES = 4 * 1024**3
-"""Left free beside the weights per megapixel: what decoding takes, the largest of all phases."""
+    from .model import FireRedModel
 
 
 def check_local(request: EditRequest) -> None:
@@ -41,10 +41,9 @@ def check_local(request: EditRequest) -> None:
             f"{TRAINED_REFERENCES}.",
             "Connect fewer, or use FireRed Edit (fal).",
         )
-    if request.acceleration != "none":
+    if request.acceleration == "high":
         raise NotYetError(
-            f"acceleration {request.acceleration} is not available locally yet.",
-            "Choose none for now.",
+            "acceleration high is not available locally yet.", "Choose none or regular for now."
         )
 
 
@@ -61,93 +60,111 @@ class LocalEngine:
     def edit(self, request: EditRequest) -> EditResult:
         """Run ``request``. Picture k is drawn from seed + k, as a single run would.
 
+        A LoRA that brings its own schedule replaces steps and guidance; the receipt says so.
         Raises ``FireRedError``, or ``EditCancelled`` at the next block.
         """
-        prepared = prepare(request)
-        check_local(request)
+        prepared = self._prepare(request)
+        check_local(prepared.request)
+        return _Run(Bench(self._model, self._host), self._noise, prepared).result()
+
+    def _prepare(self, request: EditRequest) -> Prepared:
+        own = self._model.schedule
+        if own is None:
+            return prepare(request)
+        request = replace(request, num_inference_steps=own.steps, guidance_scale=own.guidance_scale)
+        notice = f"{own.source} sets {own.steps} steps and guidance {own.guidance_scale:g}"
+        return prepare(request, notice)
+
+
+class _Run:
+    """One edit on its way."""
+
+    def __init__(self, bench: Bench, noise: Noise, prepared: Prepared) -> None:
+        self._bench = bench
+        self._model, self._host = bench.model, bench.host
+        self._noise = noise
+        self._prepared = prepared
+        self._request, self._plan = prepared.request, prepared.plan
+        self._sizes = estimate(self._model, prepared, self._host.total_memory)
+        still = self._request.acceleration != "none"
+        self._conditioner = Conditioner(bench, self._sizes, Mode(still, self._sizes.encode_tile))
+        self._decoder = Decoder(bench, self._sizes, Mode(still, self._sizes.decode_tile))
+        self._total = self._request.num_images * self._request.num_inference_steps
+
+    def result(self) -> EditResult:
         watch = Stopwatch()
-        modules = [self._model.transformer, self._model.text_encoder, self._model.vae]
-        with cancel_points([handle.module for handle in modules], self._host):
-            images = self._run(prepared, watch)
-        receipt = prepared.receipt("local", self._model.name, _seeds(request))
+        handles = (self._model.transformer, self._model.text_encoder, self._model.vae)
+        try:
+            with cancel_points([handle.module for handle in handles], self._host):
+                images = self._images(watch)
+        finally:
+            clear_rows(self._transformer)
+        seeds = _seeds(self._request)
+        receipt = self._prepared.receipt("local", self._model.name, seeds)
         receipt.timings_s = watch.seconds
-        receipt.details = {
-            "precision": self._model.precision,
-            "noise": self._noise,
-            "device": str(self._host.device),
-        }
-        return EditResult(images, request.seed, receipt)
+        receipt.details = self._details()
+        return EditResult(images, self._request.seed, receipt)
 
-    def _run(self, prepared: Prepared, watch: Stopwatch) -> torch.Tensor:
-        self._host.progress(0, self._total_steps(prepared.request))
-        placed = prepared.placed_references()
+    def _images(self, watch: Stopwatch) -> torch.Tensor:
+        self._host.progress(0, self._total)
         with watch.phase("encode"):
-            conditions = self._encode(prepared, placed)
+            conditions = self._conditioner.conditions(self._prepared)
         with watch.phase("denoise"):
-            latents = self._denoise(prepared, conditions)
+            latents = self._denoise(conditions)
         with watch.phase("decode"):
-            return self._decode(prepared, latents)
-
-    def _encode(self, prepared: Prepared, placed: list[Pixels]) -> Conditions:
-        request = prepared.request
-        canvas = prepared.plan.canvas
-        self._bring("reading the prompt", self._model.text_encoder, canvas)
-        pictures = condition_pictures(placed)
-        positive = self._embed(prepared.prompt, pictures)
-        guided = request.guidance_scale > 1
-        negative = (
-            self._embed(request.negative_prompt or EMPTY_NEGATIVE, pictures) if guided else None
-        )
-        self._bring("reading the pictures", self._model.vae, canvas)
-        references = [encode(self._vae, pixels, self._host.device) for pixels in placed]
-        return Conditions(positive, negative, references, request.guidance_scale)
-
-    def _denoise(self, prepared: Prepared, conditions: Conditions) -> list[Tokens]:
-        request, canvas = prepared.request, prepared.plan.canvas
-        self._bring("starting", self._model.transformer, canvas)
-        on_step = self._step_counter(request)
-        results = []
-        for seed in _seeds(request):
-            dtype = conditions.positive.dtype
-            noise = draw_noise(canvas, seed, self._host.device, dtype, self._noise)
-            scheduler = reference_schedule(
-                self._model.scheduler,
-                request.num_inference_steps,
-                noise.values.shape[1],
-                self._host.device,
-            )
-            transformer = self._model.transformer.module
-            results.append(denoise(transformer, scheduler, noise, conditions, on_step))
-        return results
-
-    def _decode(self, prepared: Prepared, latents: list[Tokens]) -> torch.Tensor:
-        self._bring("decoding", self._model.vae, prepared.plan.canvas)
-        pictures = []
-        for tokens in latents:
-            check_cancelled(self._host)
-            picture = decode(self._vae, tokens)
-            check_shown(picture)
-            pictures.append(restore(picture, prepared.plan))
-        self._host.say(prepared.summary())
+            pictures = [self._picture(tokens) for tokens in latents]
+        self._host.say(self._prepared.summary())
         return torch.stack(pictures)
 
-    def _embed(self, prompt: str, pictures: list[Image.Image]) -> torch.Tensor:
-        encoder = self._model.text_encoder.module
-        return encode_prompt(encoder, self._model.processor, prompt, pictures, self._host.device)
+    def _denoise(self, conditions: Conditions) -> list[Tokens]:
+        self._bench.bring("starting", self._model.transformer, self._sizes.denoise)
+        table = self._table(self._schedule()).to(self._host.device)
+        on_step = self._step_counter()
+        results = []
+        for seed in _seeds(self._request):
+            noise = draw_noise(
+                self._plan.canvas, seed, self._host.device, self._model.dtype, self._noise
+            )
+            scheduler = self._schedule()
+            result = denoise(self._transformer, scheduler, table, noise, conditions, on_step)
+            check_finite(result.values)
+            results.append(result)
+        return results
 
-    def _bring(self, phase: str, handle: Handle, canvas: Size) -> None:
-        check_cancelled(self._host)
-        self._host.say(phase)
-        megapixels = max(1.0, canvas.area / MEGAPIXEL)
-        self._host.load([handle], int(ACTIVATION_BYTES * megapixels))
+    def _schedule(self) -> FlowMatchEulerDiscreteScheduler:
+        rows, columns = grid_of(self._plan.canvas)
+        own = self._model.schedule
+        return prepared_schedule(
+            self._model.scheduler,
+            self._request.num_inference_steps,
+            rows * columns,
+            self._host.device,
+            own.shift if own else None,
+        )
+
+    def _table(self, scheduler: FlowMatchEulerDiscreteScheduler) -> Table:
+        model = self._model
+        times = model_times(scheduler, model.dtype)
+
+        def compute() -> tuple[torch.Tensor, torch.Tensor]:
+            table = compute_table(self._transformer, model.modulation, times, self._host)
+            return table.image, table.text
+
+        versions = (model.transformer.version, model.modulation.version)
+        content = ([time.item() for time in times], str(model.dtype), *versions)
+        return Table(*self._bench.remembered("modulation tables", content, compute))
+
+    def _picture(self, tokens: Tokens) -> torch.Tensor:
+        picture = self._decoder.picture(tokens)
+        check_shown(picture)
+        return restore(picture, self._plan)
 
     @property
-    def _vae(self) -> Any:
-        return self._model.vae.module
+    def _transformer(self) -> Any:
+        return self._model.transformer.module
 
-    def _step_counter(self, request: EditRequest) -> Callable[[Callable[[], torch.Tensor]], None]:
+    def _step_counter(self) -> Callable[[Callable[[], torch.Tensor]], None]:
         """A callback that reports one more step each time, over all pictures of the batch."""
-        total = self._total_steps(request)
         steps = itertools.count(1)
 
         def on_step(estimate: Callable[[], torch.Tensor]) -> None:
@@ -155,14 +172,22 @@ class LocalEngine:
             check_cancelled(self._host)
             done = next(steps)
             self._host.preview(estimate)
-            self._host.progress(done, total)
-            self._host.say(f"step {done}/{total}")
+            self._host.progress(done, self._total)
+            self._host.say(f"step {done}/{self._total}")
 
         return on_step
 
-    @staticmethod
-    def _total_steps(request: EditRequest) -> int:
-        return request.num_images * request.num_inference_steps
+    def _details(self) -> dict[str, Any]:
+        own = self._model.schedule
+        return {
+            "precision": self._model.precision,
+            "loras": [str(use) for use in self._model.loras],
+            "schedule": f"shift {own.shift:g}, no terminal level" if own else "reference",
+            "noise": self._noise,
+            "device": str(self._host.device),
+            "tiles": self._decoder.tiles,
+            "cache": self._bench.receipt(),
+        }
 
 
 def _settle(device: torch.device) -> None:

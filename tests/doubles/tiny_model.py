@@ -1,9 +1,13 @@
-"""A model folder of a few megabytes with the real classes, layout and geometry, random weights.
+"""A model folder of twelve megabytes with the real classes, layout and geometry, random weights.
 
 Small are only the widths, the depths and the vocabulary. What code computes with is real: 16 latent
 channels at scale 8, latents mean and standard deviation, packing into 64 channels, the scheduler,
 14-pixel vision patches merged two by two, windowed and full vision attention, three rotary axes in
 both transformers, the prompt template of 64 dropped tokens, and weights split over several files.
+
+So are the proportions by which the shapes of the weights alone tell a configuration: heads of 128
+in the language model and of 80 in the vision tower, full attention in every eighth vision block,
+an eighth of a diffusion head for the frame axis and the rest in two halves.
 """
 
 from __future__ import annotations
@@ -35,11 +39,18 @@ from doubles.tiny_tokenizer import (
     VISION_END_TOKEN,
     VISION_START_TOKEN,
     build_tokenizer,
+    copy_tokenizer,
 )
 
-TEXT_WIDTH = 64
+TEXT_HEAD_WIDTH = 128
+TEXT_WIDTH = 2 * TEXT_HEAD_WIDTH
+VISION_HEAD_WIDTH = 80
+VISION_WIDTH = 2 * VISION_HEAD_WIDTH
+# The real embeddings have more rows than the real vocabulary has tokens.
+REAL_VOCABULARY_SIZE = 152064
 # Small enough for the two large models to be split like the real ones.
-SHARD_SIZE = "400KB"
+TRANSFORMER_SHARD_SIZE = "400KB"
+TEXT_ENCODER_SHARD_SIZE = "4MB"
 # SiLU and GELU halve what passes them; this keeps the branches level with the residual stream.
 GAIN = 1.3
 # Normalised queries and keys of unit size attend almost uniformly, blind to content and place.
@@ -53,27 +64,31 @@ def build_tiny_model(
     zero_cond_t: bool = False,
     layers: int = 2,
     seed: int = 0,
+    vocabulary: Path | None = None,
 ) -> Path:
     """Write a diffusers folder of QwenImageEditPlusPipeline to `folder` and return `folder`.
 
-    `layers` counts the blocks of the diffusion transformer. A parameter depends only on `seed`, its
-    name and its shape, so equal arguments give equal files, and `dtype` only rounds the values. The
-    caller's random state is left alone.
+    `layers` counts the blocks of the diffusion transformer. `vocabulary` is a folder with the real
+    tokenizer files: with it the token ids are the real ones, so that the model also understands
+    another copy of that tokenizer, and the embeddings make it some 150 MB larger. A parameter
+    depends only on `seed`, its name and its shape, so equal arguments give equal files, and `dtype`
+    only rounds the values. The caller's random state is left alone.
     """
-    tokenizer = build_tokenizer(folder / "tokenizer")
+    tokenizer = _write_tokenizer(folder / "tokenizer", vocabulary)
+    rows = len(tokenizer) if vocabulary is None else REAL_VOCABULARY_SIZE
     processor = _write_processor(folder / "processor", tokenizer)
     # The constructors draw weights of their own, on the CPU, before they are replaced.
     with torch.random.fork_rng(devices=[]):
         transformer = _transformer(layers, zero_cond_t)
-        text_encoder = Qwen2_5_VLForConditionalGeneration(_text_encoder_config(tokenizer))
+        text_encoder = Qwen2_5_VLForConditionalGeneration(_text_encoder_config(tokenizer, rows))
         vae = AutoencoderKLQwenImage(base_dim=8)
     for model in (transformer, text_encoder, vae):
         _fill(model, seed, dtype)
     # The pipeline clips pixels to [-1, 1]; few may reach the ends, where differences disappear.
     vae.decoder.conv_out.weight.data.mul_(0.5)
     scheduler = _scheduler()
-    transformer.save_pretrained(folder / "transformer", max_shard_size=SHARD_SIZE)
-    text_encoder.save_pretrained(folder / "text_encoder", max_shard_size=SHARD_SIZE)
+    transformer.save_pretrained(folder / "transformer", max_shard_size=TRANSFORMER_SHARD_SIZE)
+    text_encoder.save_pretrained(folder / "text_encoder", max_shard_size=TEXT_ENCODER_SHARD_SIZE)
     vae.save_pretrained(folder / "vae")
     scheduler.save_pretrained(folder / "scheduler")
     pipeline = QwenImageEditPlusPipeline(
@@ -81,6 +96,12 @@ def build_tiny_model(
     )
     pipeline.save_config(folder)
     return folder
+
+
+def _write_tokenizer(folder: Path, vocabulary: Path | None) -> Qwen2Tokenizer:
+    if vocabulary is None:
+        return build_tokenizer(folder)
+    return copy_tokenizer(vocabulary, folder)
 
 
 def _transformer(layers: int, zero_cond_t: bool) -> QwenImageTransformer2DModel:
@@ -99,36 +120,35 @@ def _transformer(layers: int, zero_cond_t: bool) -> QwenImageTransformer2DModel:
     )
 
 
-def _text_encoder_config(tokenizer: Qwen2Tokenizer) -> Qwen2_5_VLConfig:
+def _text_encoder_config(tokenizer: Qwen2Tokenizer, rows: int) -> Qwen2_5_VLConfig:
     text = {
-        "vocab_size": len(tokenizer),
+        "vocab_size": rows,
         "hidden_size": TEXT_WIDTH,
         "intermediate_size": 2 * TEXT_WIDTH,
         "num_hidden_layers": 3,
-        "num_attention_heads": 4,
-        "num_key_value_heads": 2,
+        "num_attention_heads": TEXT_WIDTH // TEXT_HEAD_WIDTH,
+        "num_key_value_heads": 1,
         "max_position_embeddings": 128000,
         "rms_norm_eps": 1e-6,
-        # An eighth of the real (16, 24, 24): the sections cover half of a head.
         "rope_parameters": {
             "rope_type": "default",
             "rope_theta": 1_000_000.0,
-            "mrope_section": [2, 3, 3],
+            "mrope_section": [16, 24, 24],
         },
         "bos_token_id": tokenizer.convert_tokens_to_ids("<|endoftext|>"),
         "eos_token_id": tokenizer.convert_tokens_to_ids("<|im_end|>"),
     }
     vision = {
-        "depth": 4,
-        "hidden_size": 32,
-        "intermediate_size": 64,
-        "num_heads": 2,
+        "depth": 8,
+        "hidden_size": VISION_WIDTH,
+        "intermediate_size": 2 * VISION_WIDTH,
+        "num_heads": VISION_WIDTH // VISION_HEAD_WIDTH,
         "patch_size": 14,
         "spatial_merge_size": 2,
         "temporal_patch_size": 2,
         "tokens_per_second": 2,
         "window_size": 112,
-        "fullatt_block_indexes": [1, 3],
+        "fullatt_block_indexes": [7],
         "out_hidden_size": TEXT_WIDTH,
     }
     return Qwen2_5_VLConfig(

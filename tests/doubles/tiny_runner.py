@@ -14,7 +14,7 @@ from doubles.tiny_model import build_tiny_model
 from support.pack import load_pack
 
 if TYPE_CHECKING:
-    from firered_edit.pipeline.local.weights import FireRedModel
+    from firered_edit.pipeline.local.model import FireRedModel
 
 load_pack()
 
@@ -50,6 +50,10 @@ def _model() -> FireRedModel:
     from firered_edit.pipeline.host import PlainHost
     from firered_edit.pipeline.local.weights import load_folder
 
-    # Loaded into memory whole, so the folder need not outlive this function.
-    with tempfile.TemporaryDirectory() as folder:
-        return load_folder(build_tiny_model(Path(folder) / "tiny"), "auto", PlainHost())
+    return load_folder(build_tiny_model(Path(_folder().name) / "tiny"), "auto", PlainHost())
+
+
+@cache
+def _folder() -> tempfile.TemporaryDirectory[str]:
+    """Weights are read from disk when they are used: the folder lives as long as the process."""
+    return tempfile.TemporaryDirectory(prefix="firered-tiny-")

@@ -1,9 +1,13 @@
-"""A byte-level tokenizer in the file format of Qwen2.5-VL, with a vocabulary of a few hundred."""
+"""A byte-level tokenizer in the file format of Qwen2.5-VL, with a vocabulary of a few hundred.
+
+Or the real one, copied from wherever its files are.
+"""
 
 from __future__ import annotations
 
 import json
 import re
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +20,8 @@ IMAGE_TOKEN = "<|image_pad|>"
 VIDEO_TOKEN = "<|video_pad|>"
 VISION_START_TOKEN = "<|vision_start|>"
 VISION_END_TOKEN = "<|vision_end|>"
+CONFIG_FILE = "tokenizer_config.json"
+FILES = ("vocab.json", "merges.txt", CONFIG_FILE)
 
 # In the order of the real ids, which start at 151643. Those of the second tuple are not "special":
 # decoding keeps them.
@@ -60,11 +66,23 @@ def build_tokenizer(folder: Path) -> Qwen2Tokenizer:
     prompt template is one token, as in the real vocabulary: the pipeline drops a fixed number of
     tokens and would otherwise cut at the wrong place.
     """
-    template, dropped = prompt_template()
     folder.mkdir(parents=True, exist_ok=True)
-    size = _write_vocabulary(folder, template + "Picture 1: ")
+    size = _write_vocabulary(folder, prompt_template()[0] + "Picture 1: ")
     config = json.dumps(_config(size), indent=2, ensure_ascii=False)
-    (folder / "tokenizer_config.json").write_text(config, encoding="utf-8")
+    (folder / CONFIG_FILE).write_text(config, encoding="utf-8")
+    return _load(folder)
+
+
+def copy_tokenizer(source: Path, folder: Path) -> Qwen2Tokenizer:
+    """Copy the files of a real tokenizer from `source` to `folder` and load them."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in FILES:
+        shutil.copy2(source / name, folder)
+    return _load(folder)
+
+
+def _load(folder: Path) -> Qwen2Tokenizer:
+    template, dropped = prompt_template()
     tokenizer = Qwen2Tokenizer.from_pretrained(folder)
     head = template.partition("{}")[0]
     assert len(tokenizer(head)["input_ids"]) == dropped, "the template head has another length"

@@ -146,7 +146,7 @@ def test_an_empty_prompt_is_marked_once(comfyui: ComfyUI, workflow: Workflow) ->
     [
         ({"source.folder": "no-such-model"}, "not in list"),
         ({"source": "hub", "source.version": "FireRed-Image-Edit-1.1"}, "source hub is not"),
-        ({"precision": "int8"}, "precision int8 is not"),
+        ({"precision": "int4"}, "not in list"),
     ],
 )
 def test_a_model_that_is_not_there_is_an_error(
@@ -161,8 +161,8 @@ def test_a_model_that_is_not_there_is_an_error(
 def test_an_acceleration_that_has_no_effect_yet_is_an_error(
     comfyui: ComfyUI, local: Workflow
 ) -> None:
-    local.set("FireRedEdit", acceleration="regular")
-    with pytest.raises(RunFailed, match="acceleration regular is not available"):
+    local.set("FireRedEdit", acceleration="high")
+    with pytest.raises(RunFailed, match="acceleration high is not available"):
         comfyui.run(local)
 
 
@@ -186,7 +186,7 @@ def test_cancel_stops_a_local_edit_and_the_next_run_is_unaffected(
 ) -> None:
     before = _saved(comfyui, local, comfyui.run(local)).tobytes()
     own = dict(local[local.node("FireRedEdit")]["inputs"])
-    local.set("FireRedEdit", num_inference_steps=50, num_images=4, working_megapixels=0.5)
+    local.set("FireRedEdit", num_inference_steps=50, num_images=4, working_megapixels=0.1)
     with listening(comfyui) as events:
         prompt_id = comfyui.start(local)
         _await(lambda: any(text.startswith("step ") for text in events.texts))
@@ -196,7 +196,10 @@ def test_cancel_stops_a_local_edit_and_the_next_run_is_unaffected(
     assert _saved(comfyui, local, comfyui.run(local)).tobytes() == before
 
 
-def test_a_local_edit_reports_its_phases_and_steps(comfyui: ComfyUI, local: Workflow) -> None:
+def test_a_local_edit_reports_its_phases_and_steps(
+    comfyui: ComfyUI, local: Workflow, picture: Picture
+) -> None:
+    local.set("LoadImage", image=picture(118, 90))
     local.set("FireRedEdit", seed=51)
     with listening(comfyui) as events:
         comfyui.run(local)
@@ -204,7 +207,7 @@ def test_a_local_edit_reports_its_phases_and_steps(comfyui: ComfyUI, local: Work
     node = local.node("FireRedEdit")
     phases = ["reading the prompt", "reading the pictures", "step 1/2", "step 2/2", "decoding"]
     assert [text for text in events.texts if text in phases] == phases
-    assert "@image1 120x90" in events.last_text
+    assert "@image1 118x90" in events.last_text
     assert events.progress(node)[-1] == (2, 2)
 
 
@@ -337,7 +340,7 @@ def test_a_job_left_running_does_not_take_the_next_runs_cancel_as_its_own(
     _add_failing_sibling(remote)
     with pytest.raises(RunFailed, match="names @image9"):
         comfyui.run(remote)
-    local.set("FireRedEdit", num_inference_steps=50, num_images=4, working_megapixels=0.5, seed=62)
+    local.set("FireRedEdit", num_inference_steps=50, num_images=4, working_megapixels=0.1, seed=62)
     with listening(comfyui) as events:
         prompt_id = comfyui.start(local)
         _await(lambda: any(text.startswith("step ") for text in events.texts))

@@ -40,7 +40,7 @@ def _contract(info: dict[str, Any]) -> dict[str, Any]:
 
 def _contract_of(value: Any, node: str) -> Any:
     if isinstance(value, dict):
-        files = node == "FireRedLoadModel" and value.get("options")
+        files = node in ("FireRedLoadLora", "FireRedLoadModel") and value.get("options")
         if isinstance(files, list) and not any(isinstance(item, dict) for item in files):
             value = {**value, "options": "files on this machine"}
         return {key: _contract_of(item, node) for key, item in value.items() if key != "tooltip"}
@@ -53,7 +53,7 @@ def test_ids_types_ranges_and_order_are_those_of_the_snapshot(comfyui: ComfyUI) 
     info = comfyui.get("/object_info")
     ours = {name: _contract(info[name]) for name in sorted(info) if name.startswith("FireRed")}
     assert ours == json.loads(SNAPSHOT.read_text(encoding="utf-8"))
-    assert list(ours) == ["FireRedEdit", "FireRedEditFal", "FireRedLoadModel"]
+    assert list(ours) == ["FireRedEdit", "FireRedEditFal", "FireRedLoadLora", "FireRedLoadModel"]
 
 
 def test_no_node_asks_for_a_comfy_account(comfyui: ComfyUI) -> None:
@@ -123,7 +123,12 @@ def test_importing_the_pack_imports_neither_diffusers_nor_transformers(tmp_path:
     )
     line = next(line for line in process.stdout.splitlines() if line.startswith("PROBE"))
     loaded = json.loads(line.removeprefix("PROBE"))
-    assert sorted(loaded) == ["FireRedEdit", "FireRedEditFal", "FireRedLoadModel"]
+    assert sorted(loaded) == [
+        "FireRedEdit",
+        "FireRedEditFal",
+        "FireRedLoadLora",
+        "FireRedLoadModel",
+    ]
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,8 @@ from PIL import Image
 from firered_edit.pipeline.errors import InputError
 from firered_edit.pipeline.host import PlainHost
 from firered_edit.pipeline.local import encoding
-from firered_edit.pipeline.local.weights import FireRedModel, load_folder
+from firered_edit.pipeline.local.model import FireRedModel
+from firered_edit.pipeline.local.weights import load_folder
 from support.kinds import MakePhoto
 
 

@@ -19,7 +19,8 @@ from firered_edit.pipeline.geometry import Custom
 from firered_edit.pipeline.host import PlainHost
 from firered_edit.pipeline.local import engine as local
 from firered_edit.pipeline.local.latents import Tokens, decode, pack
-from firered_edit.pipeline.local.weights import FireRedModel, load_folder
+from firered_edit.pipeline.local.model import FireRedModel
+from firered_edit.pipeline.local.weights import load_folder
 from firered_edit.pipeline.preparation import prepare
 from firered_edit.pipeline.request import EditRequest
 from support.kinds import MakeReference
@@ -186,6 +187,7 @@ def test_cancel_stops_before_the_next_block_and_leaves_the_next_run_unchanged(
     model: FireRedModel, asked: EditRequest, place: str
 ) -> None:
     fresh = local.LocalEngine(model, PlainHost()).edit(asked).images
+    model.cache.clear()
     pressed, later = [], []
     first, second = PLACES[place](model)[:2]
     hooks = [
@@ -198,6 +200,7 @@ def test_cancel_stops_before_the_next_block_and_leaves_the_next_run_unchanged(
     for hook in hooks:
         hook.remove()
     assert (pressed, later) == ([True], [])
+    model.cache.clear()
     assert torch.equal(local.LocalEngine(model, PlainHost()).edit(asked).images, fresh)
 
 
@@ -206,6 +209,7 @@ def test_cancel_between_phases_ends_the_edit(
     model: FireRedModel, asked: EditRequest, phase: str
 ) -> None:
     said: list[str] = []
+    model.cache.clear()
     host = PlainHost(cancelled=lambda: phase in said)
     host.say = said.append  # type: ignore[method-assign]
     with pytest.raises(EditCancelled):

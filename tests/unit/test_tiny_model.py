@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +14,15 @@ import torch
 from diffusers import QwenImageEditPlusPipeline
 from diffusers.pipelines.qwenimage import pipeline_qwenimage_edit_plus as stock
 from PIL import Image
+from safetensors import safe_open
 from safetensors.torch import load_file
+from transformers import Qwen2Tokenizer
 
 from doubles.tiny_model import build_tiny_model
-from doubles.tiny_tokenizer import SPECIAL_TOKENS, prompt_template
+from doubles.tiny_tokenizer import IMAGE_TOKEN, SPECIAL_TOKENS, prompt_template
+from support.comfyui import comfyui_source
 
-MAX_BYTES = 8 * 2**20
+MAX_BYTES = 14 * 2**20
 PARTS = {"scheduler", "vae", "text_encoder", "tokenizer", "processor", "transformer"}
 
 
@@ -31,6 +36,18 @@ def pipeline(own_tiny_model: Path) -> Any:
     loaded = QwenImageEditPlusPipeline.from_pretrained(own_tiny_model, dtype=torch.bfloat16)
     loaded.set_progress_bar_config(disable=True)
     return loaded
+
+
+@pytest.fixture(scope="module")
+def real_vocabulary() -> Path:
+    return comfyui_source() / "comfy" / "text_encoders" / "qwen25_tokenizer"
+
+
+@pytest.fixture(scope="module")
+def worded_model(real_vocabulary: Path) -> Iterator[Path]:
+    """With the real vocabulary; too large for pytest's folders, which outlive the run."""
+    with tempfile.TemporaryDirectory() as folder:
+        yield build_tiny_model(Path(folder), vocabulary=real_vocabulary)
 
 
 @pytest.fixture
@@ -102,6 +119,17 @@ def test_text_encoder_geometry_is_the_real_one(pipeline: Any) -> None:
     assert text.hidden_size == vision.out_hidden_size
     assert (vision.patch_size, vision.spatial_merge_size, vision.window_size) == (14, 2, 112)
     assert 0 < len(vision.fullatt_block_indexes) < vision.depth
+
+
+def test_proportions_are_the_real_ones(pipeline: Any) -> None:
+    transformer, config = pipeline.transformer.config, pipeline.text_encoder.config
+    text, vision = config.text_config, config.vision_config
+    head = transformer.attention_head_dim
+    assert list(transformer.axes_dims_rope) == [head // 8, head * 7 // 16, head * 7 // 16]
+    assert text.hidden_size == 128 * text.num_attention_heads
+    assert text.rope_parameters["mrope_section"] == [16, 24, 24]
+    assert vision.hidden_size == 80 * vision.num_heads
+    assert list(vision.fullatt_block_indexes) == list(range(7, vision.depth, 8))
 
 
 @pytest.mark.usefixtures("small_references")
@@ -184,3 +212,24 @@ def test_special_tokens_agree_with_the_text_encoder(pipeline: Any, part: str) ->
     assert config.vision_start_token_id == ids["<|vision_start|>"]
     assert config.vision_end_token_id == ids["<|vision_end|>"]
     assert config.text_config.vocab_size == len(tokenizer)
+
+
+@pytest.mark.parametrize("part", ["tokenizer", "processor"])
+def test_real_vocabulary_reads_text_as_the_real_tokenizer(
+    worded_model: Path, real_vocabulary: Path, part: str
+) -> None:
+    text = prompt_template()[0].format(f"<|vision_start|>{IMAGE_TOKEN}<|vision_end|>把车涂成 red")
+    real = Qwen2Tokenizer.from_pretrained(real_vocabulary)
+    own = Qwen2Tokenizer.from_pretrained(worded_model / part)
+    assert own(text)["input_ids"] == real(text)["input_ids"]
+
+
+def test_real_vocabulary_has_the_real_ids_and_embeddings(worded_model: Path) -> None:
+    folder = worded_model / "text_encoder"
+    config = json.loads((folder / "config.json").read_text())
+    assert config["image_token_id"] == 151655
+    assert config["vision_start_token_id"] == 151652
+    files = json.loads((folder / "model.safetensors.index.json").read_text())["weight_map"]
+    for name in ("model.embed_tokens.weight", "lm_head.weight"):
+        with safe_open(folder / files[name], framework="pt") as file:
+            assert file.get_slice(name).get_shape()[0] == 152064

@@ -15,12 +15,22 @@ from safetensors.torch import load_file, save_file
 from firered_edit.pipeline.errors import (
     BrokenModelError,
     EditCancelled,
+    InputError,
     MissingModelError,
     MissingPackageError,
-    NotYetError,
+    SetupError,
 )
-from firered_edit.pipeline.host import PlainHost
+from firered_edit.pipeline.host import LayerKit, PlainHost
 from firered_edit.pipeline.local import weights
+from firered_edit.pipeline.local.model import Precision
+
+
+class ReadsNothing(PlainHost):
+    """A host that fails the test when a weight is read."""
+
+    @property
+    def layers(self) -> LayerKit:
+        raise AssertionError("a weight was about to be read")
 
 
 @pytest.fixture
@@ -73,7 +83,7 @@ def test_a_damaged_folder_is_named_before_a_weight_is_read(
 ) -> None:
     damage(folder)
     with pytest.raises(error, match=words):
-        weights.check_folder(folder)
+        weights.load_folder(folder, "auto", ReadsNothing())
 
 
 def test_another_vocabulary_is_refused(folder: Path) -> None:
@@ -85,7 +95,7 @@ def test_another_vocabulary_is_refused(folder: Path) -> None:
 def test_a_shard_that_the_index_names_must_exist(folder: Path) -> None:
     sorted((folder / "transformer").glob("*.safetensors"))[0].unlink()
     with pytest.raises(MissingModelError, match="transformer/"):
-        weights.check_folder(folder)
+        weights.load_folder(folder, "auto", ReadsNothing())
 
 
 def test_auto_keeps_the_stored_precision(tiny_model: Path, tiny_model_fp32: Path) -> None:
@@ -104,9 +114,14 @@ def test_bf16_is_carried_out(tiny_model_fp32: Path) -> None:
 
 
 @pytest.mark.parametrize("precision", ["fp8", "int8"])
-def test_a_precision_that_is_not_there_yet_is_an_error(tiny_model: Path, precision: str) -> None:
-    with pytest.raises(NotYetError, match=precision):
+def test_eight_bits_need_the_layers_of_comfyui(tiny_model: Path, precision: Precision) -> None:
+    with pytest.raises(SetupError, match="inside ComfyUI"):
         weights.load_folder(tiny_model, precision, PlainHost())
+
+
+def test_a_precision_that_does_not_exist_is_an_error(tiny_model: Path) -> None:
+    with pytest.raises(InputError, match="precision"):
+        weights.load_folder(tiny_model, "int4", PlainHost())  # type: ignore[arg-type]
 
 
 def test_zero_cond_t_is_read_from_the_model(tiny_model: Path, tiny_model_fp32: Path) -> None:
@@ -183,7 +198,7 @@ def _other_shapes(folder: Path) -> None:
         (_no_tokenizer, "processor"),
         (_index_leads_elsewhere, "does not name its files"),
         (_index_is_no_map, "does not name its files"),
-        (_other_shapes, "vae"),
+        (_other_shapes, "vae has .*, not"),
     ],
 )
 def test_files_the_libraries_cannot_use_end_in_one_named_error(
@@ -194,12 +209,13 @@ def test_files_the_libraries_cannot_use_end_in_one_named_error(
         weights.load_folder(folder, "auto", PlainHost())
 
 
-def test_weights_stored_in_8_bits_are_an_error_for_now(folder: Path) -> None:
+def test_plain_8_bit_weights_compute_in_bf16(folder: Path) -> None:
     for file in (folder / "transformer").glob("*.safetensors"):
         tensors = load_file(file)
         save_file({key: value.to(torch.float8_e4m3fn) for key, value in tensors.items()}, file)
-    with pytest.raises(NotYetError, match="float8"):
-        weights.load_folder(folder, "auto", PlainHost())
+    model = weights.load_folder(folder, "auto", PlainHost())
+    assert model.dtype == torch.bfloat16
+    assert model.precision == "fp8, computing in bfloat16"
 
 
 @pytest.mark.parametrize("part", ["transformer", "text_encoder", "vae"])
@@ -212,8 +228,8 @@ def test_missing_tensors_are_an_error_not_random_values(folder: Path, part: str)
         content = json.loads(index.read_text())
         del content["weight_map"][gone]
         index.write_text(json.dumps(content))
-    with pytest.raises(BrokenModelError, match="lacks 1 tensors"):
-        weights.load_folder(folder, "auto", PlainHost())
+    with pytest.raises(BrokenModelError, match=f"{part} lacks 1 tensor, first .*norm"):
+        weights.load_folder(folder, "auto", ReadsNothing())
 
 
 def test_the_language_head_is_not_loaded(tiny_model: Path) -> None:

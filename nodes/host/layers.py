@@ -1,0 +1,247 @@
+"""ComfyUI's layers for models that were not written for it.
+
+A layer of ComfyUI's kind can stay in main memory and come to the device when it computes, carry
+LoRA patches, and hold weights in a quantised format. The models keep their own classes; of their
+layers the class is exchanged, so that the mathematics stays what it was.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+from typing import Any, cast
+
+import comfy.model_management
+import comfy.ops
+import comfy.utils
+import torch
+from comfy.quant_ops import QUANT_ALGOS, QuantizedTensor
+from torch import Tensor, nn
+
+from ...pipeline.errors import BrokenModelError
+from ...pipeline.host import Storage
+
+_EIGHT_BIT_FORMATS = {"fp8": "float8_e4m3fn", "int8": "int8_tensorwise"}
+
+_BLOCKS = ("transformer_blocks.", "language_model.layers.")
+"""Where weights are brought to 8 bits on request: the bulk of them, and what bears it best."""
+
+_MODULATION = (".img_mod.", ".txt_mod.")
+"""Never on the device whole, so there is nothing to gain."""
+
+_FP8 = (torch.float8_e4m3fn, torch.float8_e5m2)
+
+
+class ComfyKit:
+    """Builds models from ComfyUI's layers, for computing on ``device``."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+
+    @property
+    def eight_bit(self) -> Storage | None:
+        if self._device.type == "cpu":
+            return None
+        return "fp8" if comfy.model_management.supports_fp8_compute(self._device) else "int8"
+
+    def read(self, file: Path) -> dict[str, Tensor]:
+        found, metadata = comfy.utils.load_torch_file(str(file), return_metadata=True)
+        mark = next((key for key in found if key.endswith("scaled_fp8")), "scaled_fp8")
+        prefix = mark.removesuffix("scaled_fp8")
+        tensors, _ = comfy.utils.convert_old_quants(found, model_prefix=prefix, metadata=metadata)
+        _check_formats(file.name, tensors)
+        return dict(tensors)
+
+    def fill(
+        self,
+        module: nn.Module,
+        tensors: dict[str, Tensor],
+        dtype: torch.dtype,
+        storage: Storage,
+        check: Callable[[], None],
+    ) -> None:
+        for name, layer in list(module.named_modules()):
+            check()
+            if isinstance(layer, nn.Linear):
+                self._prepare(name, layer, tensors, dtype, storage)
+            if f"{name}.comfy_quant" in tensors:
+                module.set_submodule(name, self._quantised(layer, dtype), strict=True)
+            else:
+                for key in [f"{name}.{own}" for own in _parameters(layer)]:
+                    tensors[key] = _cast(layer, tensors[key], dtype, storage)
+                _adopt(layer, casts=_is_fp8(tensors.get(f"{name}.weight")))
+        module.load_state_dict(tensors, strict=False, assign=True)
+        tensors.clear()
+
+    def _prepare(
+        self,
+        name: str,
+        layer: nn.Linear,
+        tensors: dict[str, Tensor],
+        dtype: torch.dtype,
+        storage: Storage,
+    ) -> None:
+        """Bring the weight of ``layer`` to the storage asked for, if it is not stored so."""
+        quantised = f"{name}.comfy_quant" in tensors
+        if quantised and storage == "full":
+            _replace(name, tensors, {"weight": self._dequantised(name, layer, tensors, dtype)})
+        elif not quantised and storage in _EIGHT_BIT_FORMATS and _is_bulk(name):
+            weight = tensors[f"{name}.weight"].to(self._device, dtype)
+            _replace(name, tensors, _quantise(weight, _EIGHT_BIT_FORMATS[storage]))
+
+    def _dequantised(
+        self, name: str, layer: nn.Linear, tensors: dict[str, Tensor], dtype: torch.dtype
+    ) -> Tensor:
+        holder = self._quantised(layer, dtype)
+        own = {
+            key.removeprefix(f"{name}."): tensor
+            for key, tensor in tensors.items()
+            if key.rpartition(".")[0] == name
+        }
+        holder.load_state_dict(own, strict=False, assign=True)
+        weight: Tensor = holder.weight.dequantize()
+        return weight.to(dtype)
+
+    def _quantised(self, layer: nn.Linear, dtype: torch.dtype) -> Any:
+        made = _quantised_linear(self._device, dtype)
+        return made(layer.in_features, layer.out_features, bias=layer.bias is not None, dtype=dtype)
+
+
+@cache
+def _quantised_linear(device: torch.device, dtype: torch.dtype) -> Any:
+    """ComfyUI's linear layer for quantised weights; what the device cannot compute is emulated."""
+    manager = comfy.model_management
+    emulated = {
+        name
+        for name, computes in {
+            "float8_e4m3fn": manager.supports_fp8_compute,
+            "float8_e5m2": manager.supports_fp8_compute,
+            "mxfp8": manager.supports_mxfp8_compute,
+            "nvfp4": manager.supports_nvfp4_compute,
+        }.items()
+        if device.type == "cpu" or not computes(device)
+    }
+    return comfy.ops.mixed_precision_ops({}, dtype, disabled=emulated).Linear
+
+
+def _check_formats(file: str, tensors: dict[str, Tensor]) -> None:
+    for key, value in tensors.items():
+        if not key.endswith(".comfy_quant"):
+            continue
+        try:
+            found = json.loads(value.numpy().tobytes())["format"]
+        except (ValueError, KeyError, TypeError) as error:
+            raise BrokenModelError(f"{file} has an unreadable {key}.", _OTHER_FILE) from error
+        if found not in QUANT_ALGOS:
+            raise BrokenModelError(
+                f"{file} is quantised as {found}, which this ComfyUI does not know.",
+                f"Update ComfyUI. {_OTHER_FILE}",
+            )
+
+
+_OTHER_FILE = "Or use the bf16 or fp8 file of FireRed-Image-Edit-1.1."
+
+
+def _is_bulk(name: str) -> bool:
+    return name.startswith(_BLOCKS) and not any(part in f".{name}." for part in _MODULATION)
+
+
+def _quantise(weight: Tensor, kind: str) -> dict[str, Tensor]:
+    """``weight`` (out, in) in one of ComfyUI's formats, as its files hold it."""
+    layout = QUANT_ALGOS[kind]["comfy_tensor_layout"]
+    found = QuantizedTensor.from_float(weight, layout, scale="recalculate")
+    stored = {key: tensor.to("cpu") for key, tensor in found.state_dict("weight").items()}
+    mark = torch.tensor(list(json.dumps({"format": kind}).encode()), dtype=torch.uint8)
+    return {**stored, "comfy_quant": mark}
+
+
+def _replace(name: str, tensors: dict[str, Tensor], own: dict[str, Tensor]) -> None:
+    """Put ``own`` in the place of everything but the bias of the layer ``name``."""
+    for key in [key for key in tensors if key.rpartition(".")[0] == name]:
+        if not key.endswith(".bias"):
+            del tensors[key]
+    tensors |= {f"{name}.{key}": tensor for key, tensor in own.items()}
+
+
+def _cast(layer: nn.Module, tensor: Tensor, dtype: torch.dtype, storage: Storage) -> Tensor:
+    """Weights of linear layers may stay in plain fp8; everything else computes as it lies."""
+    if storage != "full" and isinstance(layer, nn.Linear) and tensor.ndim == 2 and _is_fp8(tensor):
+        return tensor
+    return tensor.to(dtype)
+
+
+def _is_fp8(tensor: Tensor | None) -> bool:
+    return tensor is not None and tensor.dtype in _FP8
+
+
+def _parameters(layer: nn.Module) -> list[str]:
+    """Names of the parameters that ``layer`` itself holds."""
+    return [name for name, _ in layer.named_parameters(recurse=False)]
+
+
+def _adopt(layer: nn.Module, *, casts: bool) -> None:
+    """Exchange the class of ``layer`` for one that ComfyUI can stream, where it has weights."""
+    own = _parameters(layer)
+    if not own:
+        return
+    kind: Any = type(layer)
+    layer.__class__ = _streamed(kind, casts, "weight" in own)
+    if not hasattr(layer, "bias"):
+        layer.register_parameter("bias", None)
+
+
+@cache
+def _streamed(kind: Any, casts: bool, weighted: bool) -> type[nn.Module]:
+    """ComfyUI's own class where it has an equal, else one made from ``kind``."""
+    own = comfy.ops.manual_cast if casts else comfy.ops.disable_weight_init
+    for name in ("Linear", "LayerNorm", "Embedding", "Conv2d", "Conv3d"):
+        if kind is getattr(nn, name):
+            found: type[nn.Module] = getattr(own, name)
+            return found
+    base = _Streamed if weighted else _Following
+    return type(f"{base.__name__}{kind.__name__}", (base, kind), {})
+
+
+class _Streamed(comfy.ops.CastWeightBiasOp, nn.Module):
+    """Lends a layer its weights on the input's device for the time of one call."""
+
+    def forward(self, input: Tensor, *rest: Any, **named: Any) -> Any:  # noqa: A002 - torch's name
+        comfy.ops.run_every_op()
+        if not (self.comfy_cast_weights or self.weight_function or self.bias_function):
+            return super().forward(input, *rest, **named)
+        own = self.weight.dtype
+        weight, bias, stream = comfy.ops.cast_bias_weight(
+            self, dtype=own, bias_dtype=own, device=input.device, offloadable=True
+        )
+        with lent(self, {"weight": weight} if bias is None else {"weight": weight, "bias": bias}):
+            result = super().forward(input, *rest, **named)
+        comfy.ops.uncast_bias_weight(self, weight, bias, stream)
+        return result
+
+
+class _Following(nn.Module):
+    """Lends a layer its few parameters on the input's device; they carry no patches."""
+
+    def forward(self, input: Tensor, *rest: Any, **named: Any) -> Any:  # noqa: A002 - torch's name
+        moved = {
+            name: parameter.to(input.device)
+            for name, parameter in self.named_parameters(recurse=False)
+            if parameter.device != input.device
+        }
+        with lent(self, moved):
+            return super().forward(input, *rest, **named)
+
+
+@contextmanager
+def lent(layer: nn.Module, tensors: dict[str, Tensor]) -> Iterator[None]:
+    """Within this context ``layer`` has ``tensors`` in the place of its own parameters."""
+    own = layer._parameters
+    kept = {name: own[name] for name in tensors}
+    own.update(cast(dict[str, nn.Parameter], tensors))  # plain tensors serve for one call
+    try:
+        yield
+    finally:
+        own.update(kept)

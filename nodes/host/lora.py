@@ -1,0 +1,98 @@
+"""LoRA files, read by ComfyUI's own reader and carried by its model manager."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, cast
+
+import comfy.lora
+import comfy.lora_convert
+import comfy.utils
+from comfy.model_patcher import ModelPatcher
+from comfy.weight_adapter import LoRAAdapter
+from torch import Tensor
+
+from ...pipeline.errors import BrokenModelError
+from ...pipeline.host import Handle, LoraResult
+from .memory import PREFIX, ManagedModule
+
+ALIASES = (
+    "diffusion_model.{dotted}",
+    "transformer.{dotted}",
+    "{dotted}",
+    "base_model.model.{dotted}",
+    "lora_unet_{flat}",
+    "lycoris_{flat}",
+)
+"""What trainers call a layer: ComfyUI and DiffSynth, diffusers, Lightning, PEFT, kohya, LyCORIS."""
+
+_TENSOR_OF_A_LAYER = re.compile(
+    r"\.(lora_(A|B|up|down|mid)(\.\w+)?(\.weight)?|lora\.(up|down)\.weight|alpha|dora_scale"
+    r"|lok?r_\w+|lokr_\w+|hada_\w+|diff|diff_b|w_norm|b_norm|set_weight)$"
+)
+
+
+def add_lora(handles: Sequence[Handle], file: Path, strength: float) -> LoraResult:
+    """``handles`` with the layers of ``file`` added at ``strength``, as new handles.
+
+    The modules are shared; ComfyUI's manager applies the patches when it loads a handle and takes
+    them away when it loads another. Raises ``BrokenModelError`` for what is no safetensors file.
+    """
+    tensors = _read(file)
+    total = len({_TENSOR_OF_A_LAYER.sub("", key) for key in tensors})
+    matched = 0
+    added = []
+    for handle in handles:
+        managed = cast(ManagedModule, handle)
+        patcher = managed.patcher.clone()
+        found = _patches(patcher, tensors)
+        matched += len(patcher.add_patches(found, strength))
+        added.append(ManagedModule(managed.module, patcher))
+    return LoraResult(tuple(added), matched, total)
+
+
+def _read(file: Path) -> Mapping[str, Tensor]:
+    try:
+        if file.suffix not in (".safetensors", ".sft"):
+            raise ValueError("only safetensors files are read")
+        found: Mapping[str, Tensor] = comfy.utils.load_torch_file(str(file), safe_load=True)
+    except Exception as error:  # noqa: BLE001 - the reader raises its library's own errors
+        raise BrokenModelError(
+            f"{file.name} is not a readable safetensors file.",
+            "Download it again, or choose another LoRA.",
+        ) from error
+    return cast(Mapping[str, Tensor], comfy.lora_convert.convert_lora(found))
+
+
+def _patches(patcher: ModelPatcher, tensors: Mapping[str, Tensor]) -> dict[str, Any]:
+    """Patches of ``tensors`` by the weight they belong to; those of another shape are left out."""
+    shapes = {key: tuple(weight.shape) for key, weight in _weights(patcher).items()}
+    found = comfy.lora.load_lora(tensors, _key_map(shapes), log_missing=False)
+    return {key: patch for key, patch in found.items() if _fits(patch, shapes.get(key))}
+
+
+def _weights(patcher: ModelPatcher) -> dict[str, Tensor]:
+    named = patcher.model.named_parameters()
+    return {key: weight for key, weight in named if key.endswith((".weight", ".bias"))}
+
+
+def _key_map(keys: Mapping[str, Any]) -> dict[str, str]:
+    names: dict[str, str] = {}
+    for key in keys:
+        if key.endswith(".weight"):
+            dotted = key.removeprefix(PREFIX).removesuffix(".weight")
+            flat = dotted.replace(".", "_")
+            names |= {alias.format(dotted=dotted, flat=flat): key for alias in ALIASES}
+    return names
+
+
+def _fits(patch: Any, shape: tuple[int, ...] | None) -> bool:
+    """Whether a plain LoRA is made for a weight of ``shape``; ComfyUI would only log a misfit."""
+    if shape is None:
+        return False
+    if not isinstance(patch, LoRAAdapter):
+        return True
+    up, down = patch.weights[:2]
+    return bool(up.shape[0] == shape[0] and down.shape[1:].numel() == shape[1])

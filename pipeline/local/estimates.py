@@ -1,0 +1,127 @@
+"""How much memory an edit takes, known before it is taken.
+
+The coefficients were counted on the real architecture's tensor lifetimes (eager, flash attention);
+they hold for any size, since activations grow with tokens or with pixels. All figures are bytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from ..errors import SetupError
+from ..geometry import MEGAPIXEL, Plan, Size
+from .latents import grid_of
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from ..preparation import Prepared
+    from .model import FireRedModel
+
+GIB = 1024**3
+
+PASS_VECTORS = 15.6
+"""Vectors of the transformer's width that are alive per token at the worst moment of a pass."""
+
+PASS_VECTORS_TWO_TIMES = 17.6
+"""The same where references are modulated as at timestep zero."""
+
+DECODE_BYTES = 36.3
+"""Per pixel and base channel of the VAE; its norms in fp32 dominate."""
+
+ENCODE_BYTES = 20.3
+READ_BYTES = GIB
+"""Reading the prompt and the small pictures that go with it: hardly depends on their size."""
+
+RESERVE_BYTES = int(0.8 * GIB)
+"""What the driver, its libraries and fragmentation take beside all tensors."""
+
+PICTURE_TOKENS = 224
+"""Text tokens of a picture as the text encoder sees it, at the most."""
+
+TILE = 512
+"""Side in pixels of a tile where the VAE cannot take a picture whole."""
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Bytes beside the weights, by phase, and the sides of tiles where the VAE needs them."""
+
+    read: int
+    encode: int
+    denoise: int
+    decode: int
+    encode_tile: int | None
+    decode_tile: int | None
+
+
+def estimate(model: FireRedModel, prepared: Prepared, total: int) -> Estimate:
+    """What an edit takes on a device of ``total`` bytes, whatever is free now.
+
+    Raises ``SetupError`` with the numbers where even streaming every layer cannot make it fit.
+    """
+    plan = prepared.plan
+    largest = max((fit.grid for fit in plan.fits), key=lambda grid: grid.area)
+    encode, encode_tile = _vae_bytes(model, largest, ENCODE_BYTES, total)
+    decode, decode_tile = _vae_bytes(model, plan.canvas, DECODE_BYTES, total)
+    found = Estimate(
+        read=READ_BYTES,
+        encode=encode,
+        denoise=_denoise_bytes(model, prepared),
+        decode=decode,
+        encode_tile=encode_tile,
+        decode_tile=decode_tile,
+    )
+    _check_fits(found, model, plan, total)
+    return found
+
+
+def _vae_bytes(
+    model: FireRedModel, size: Size, per_pixel: float, total: int
+) -> tuple[int, int | None]:
+    """Bytes of one pass of the VAE over ``size``, and the side of a tile where it must be cut."""
+    vae: Any = model.vae.module
+    per_pixel *= vae.config.base_dim
+    whole = int(size.area * per_pixel)
+    weights = sum(parameter.nbytes for parameter in vae.parameters())
+    if whole + weights + RESERVE_BYTES <= total:
+        return whole, None
+    return int(TILE**2 * per_pixel), TILE
+
+
+def _denoise_bytes(model: FireRedModel, prepared: Prepared) -> int:
+    """Activations of one pass over canvas, references and text."""
+    transformer: Any = model.transformer.module
+    plan = prepared.plan
+    pictures = sum(map(_tokens, [plan.canvas, *(fit.grid for fit in plan.fits)]))
+    text = len(plan.fits) * PICTURE_TOKENS + len(prepared.prompt)
+    vectors = PASS_VECTORS_TWO_TIMES if transformer.zero_cond_t else PASS_VECTORS
+    return int((pictures + text) * transformer.inner_dim * model.dtype.itemsize * vectors)
+
+
+def _check_fits(found: Estimate, model: FireRedModel, plan: Plan, total: int) -> None:
+    # While streaming, one layer computes as the next one arrives.
+    streamed = 2 * _largest_layer(model.transformer.module)
+    needed = max(found.denoise + streamed, found.decode, found.encode) + RESERVE_BYTES
+    if needed > total:
+        megapixels = plan.canvas.area / MEGAPIXEL
+        raise SetupError(
+            f"An edit at {megapixels:.1f} megapixels with {len(plan.fits)} pictures needs "
+            f"{needed / GIB:.1f} GB beside the weights; this device has {total / GIB:.1f}.",
+            "Lower working_megapixels, connect fewer pictures, or use FireRed Edit (fal).",
+        )
+
+
+def _tokens(size: Size) -> int:
+    rows, columns = grid_of(size)
+    return rows * columns
+
+
+def _largest_layer(module: nn.Module) -> int:
+    own: Sequence[int] = [
+        sum(parameter.nbytes for parameter in layer.parameters(recurse=False))
+        for layer in module.modules()
+    ]
+    return max(own)

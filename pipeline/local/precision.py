@@ -1,0 +1,70 @@
+"""How the weights of a model lie in memory: the artist's choice against what the card can hold."""
+
+from __future__ import annotations
+
+import torch
+
+from ..errors import InputError
+from ..host import LocalHost, Storage
+from .checkpoints import Checkpoint
+from .estimates import GIB, RESERVE_BYTES
+from .families import Part
+from .model import Precision
+
+ROOM_BYTES = int(1.5 * GIB)
+"""Beside the transformer: a pass at one megapixel with three pictures."""
+
+_EIGHT_BIT = {"F8_E4M3": "fp8", "F8_E5M2": "fp8", "I8": "int8", "U8": "nvfp4"}
+
+
+def choose_storage(precision: Precision, transformer: Part, host: LocalHost) -> Storage:
+    """How to keep the weights. ``auto`` follows the device's total memory, never what is free.
+
+    Raises ``InputError`` for a precision the files were not stored in and cannot be brought to.
+    """
+    stored = stored_format(transformer.checkpoint)
+    if precision == "bf16":
+        return "full"
+    if precision == "auto":
+        return "stored" if stored or _fits(transformer, host) else host.layers.eight_bit or "stored"
+    if stored and precision != stored:
+        raise InputError(
+            f"precision is {precision}, but {transformer.checkpoint.name} is stored in {stored}.",
+            "Choose auto to use it as it is, or load the bf16 file.",
+        )
+    return "stored" if stored else precision
+
+
+def stored_format(checkpoint: Checkpoint) -> str | None:
+    """The 8-bit or smaller format most weights are stored in, if they are."""
+    sizes: dict[str, int] = {}
+    for entry in checkpoint.entries.values():
+        sizes[entry.dtype] = sizes.get(entry.dtype, 0) + entry.size
+    return _EIGHT_BIT.get(max(sizes, key=lambda dtype: sizes[dtype]))
+
+
+def _fits(transformer: Part, host: LocalHost) -> bool:
+    return resident_bytes(transformer) + ROOM_BYTES + RESERVE_BYTES <= host.total_memory
+
+
+def resident_bytes(transformer: Part) -> int:
+    """Bytes of the transformer that a pass needs: all but the modulation layers."""
+    entries = transformer.checkpoint.entries
+    modulation = sum(
+        entry.size for key, entry in entries.items() if "img_mod" in key or "txt_mod" in key
+    )
+    return transformer.checkpoint.size - modulation
+
+
+def describe_storage(
+    storage: Storage, transformer: Part, dtype: torch.dtype, host: LocalHost
+) -> str:
+    """What a receipt says: the format, and why it was chosen where it is not the stored one."""
+    stored = stored_format(transformer.checkpoint)
+    full = str(dtype).removeprefix("torch.")
+    if storage == "stored":
+        return f"{stored}, computing in {full}" if stored else full
+    if storage == "full" or stored:
+        return full
+    needs, has = resident_bytes(transformer) / GIB, host.total_memory / GIB
+    return f"{storage} from {full} ({needs:.1f} GB stored, {has:.1f} GB on the device)"
