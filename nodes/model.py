@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from comfy_api.latest import io
 
-from ..pipeline.errors import InputError, NotYetError
+from ..pipeline.errors import InputError
+from ..pipeline.host import Reporter
+from ..pipeline.local.hub import RELEASES, download, find_release, is_complete
 from ..pipeline.local.loras import use_lora
 from ..pipeline.local.model import PRECISIONS, FireRedModel, Precision
 from ..pipeline.local.weights import ModelFiles, load_files, load_folder
-from .host import folders, node_run
+from .host import folders, node_run, settings
 from .inputs import CATEGORY
 
 FireRedModelType = io.Custom("FIRERED_MODEL")
-
-HUB_VERSIONS = ["FireRed-Image-Edit-1.1"]
 
 
 class FireRedLoadModel(io.ComfyNode):
@@ -53,12 +54,10 @@ class FireRedLoadModel(io.ComfyNode):
                 case {"source": "folder", "folder": str(name)}:
                     folder = folders.diffusers_folder(name)
                     return io.NodeOutput(load_folder(folder, precision, host))
-                case {"source": "hub"}:
-                    raise NotYetError(
-                        "source hub is not available yet.",
-                        "Choose files or folder and download the model yourself.",
-                    )
-            raise InputError(f"The source is {source!r}.", "Choose files or folder.")
+                case {"source": "hub", "version": str(version)}:
+                    folder = _hub_folder(version, host)
+                    return io.NodeOutput(load_folder(folder, precision, host))
+            raise InputError(f"The source is {source!r}.", "Choose files, folder or hub.")
 
 
 class FireRedLoadLora(io.ComfyNode):
@@ -110,6 +109,14 @@ class FireRedLoadLora(io.ComfyNode):
             return io.NodeOutput(use_lora(model, file, strength, use_its_schedule, host))
 
 
+def _hub_folder(version: str, host: Reporter) -> Path:
+    """The model folder of a release, downloaded first where the artist has allowed that."""
+    release, folder = find_release(version), folders.download_folder(version)
+    if not is_complete(folder):
+        settings.check_downloads_allowed(version, release.size)
+    return download(release, folder, host)
+
+
 def _source() -> io.Input:
     return io.DynamicCombo.Input(
         "source",
@@ -130,14 +137,15 @@ def _source() -> io.Input:
                 [
                     io.Combo.Input(
                         "version",
-                        options=HUB_VERSIONS,
-                        tooltip="A release of FireRedTeam, downloaded after consent in Settings.",
+                        options=list(RELEASES),
+                        tooltip="A release of FireRedTeam on Hugging Face. Its first run downloads "
+                        "58 GB into models/diffusers, once you allow that in Settings > FireRed.",
                     )
                 ],
             ),
         ],
         tooltip="Where the model comes from: the single files that ComfyUI's own FireRed template "
-        "uses, or a folder in the layout of diffusers. Downloads follow.",
+        "uses, a folder in the layout of diffusers, or Hugging Face's hub.",
     )
 
 

@@ -7,6 +7,7 @@ FireRedError
 │   ├── MissingPackageError
 │   ├── MissingModelError
 │   ├── BrokenModelError
+│   ├── DownloadError
 │   └── MissingKeyError
 ├── CostError           the edit would cost more than allowed
 ├── RemoteError         fal refused, failed or could not be reached
@@ -69,6 +70,10 @@ class MissingModelError(SetupError):
 
 class BrokenModelError(SetupError):
     """Model files are there but damaged or of another family."""
+
+
+class DownloadError(SetupError):
+    """A model could not be fetched from the hub."""
 
 
 class MissingKeyError(SetupError):

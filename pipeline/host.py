@@ -174,6 +174,8 @@ class PlainKit:
     def read(self, file: Path) -> dict[str, torch.Tensor]:
         from safetensors.torch import load_file
 
+        if file.suffix.lower() == ".gguf":
+            raise SetupError("A GGUF file needs ComfyUI's layers.", "Load it inside ComfyUI.")
         return load_file(file)
 
     def fill(

@@ -1,6 +1,6 @@
-"""The only bridge to ComfyUI's insides: reporting, cancel, folders, memory, threads."""
+"""The only bridge to ComfyUI's insides: reporting, cancel, folders, settings, memory, threads."""
 
-from . import folders
+from . import folders, settings
 from .comfy_host import node_run
 from .memory import image_device, image_dtype
 from .threads import in_own_thread
@@ -11,4 +11,5 @@ __all__ = [
     "image_dtype",
     "in_own_thread",
     "node_run",
+    "settings",
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import comfy.text_encoders
@@ -9,6 +10,7 @@ import folder_paths
 
 from ...pipeline.errors import MissingModelError
 from ...pipeline.host import chosen_data_folder
+from ...pipeline.local.gguf_files import SUFFIX
 from ...pipeline.local.weights import missing_folder
 
 _DATA_NAME = "firered"
@@ -30,8 +32,22 @@ def tokenizer_folder() -> Path:
 
 
 def files(kind: str) -> list[str]:
-    """Names of the model files of a ComfyUI folder kind, such as ``diffusion_models``."""
-    return list(folder_paths.get_filename_list(kind))
+    """Names of the model files of a ComfyUI folder kind, such as ``diffusion_models``.
+
+    GGUF files of transformers are among them, though ComfyUI itself does not list them.
+    """
+    listed = list(folder_paths.get_filename_list(kind))
+    if kind != "diffusion_models":
+        return listed
+    new = set(_gguf_files(kind)) - {Path(name).as_posix() for name in listed}
+    return sorted([*listed, *new])
+
+
+def _gguf_files(kind: str) -> Iterator[str]:
+    for root in folder_paths.get_folder_paths(kind):
+        names, _ = folder_paths.recursive_search(root, excluded_dir_names=[".git"])
+        for name in folder_paths.filter_files_extensions(names, [SUFFIX]):
+            yield Path(name).as_posix()
 
 
 def diffusers_folders() -> list[str]:
@@ -45,6 +61,12 @@ def diffusers_folder(name: str) -> Path:
     if found is None:
         raise missing_folder(name)
     return found
+
+
+def download_folder(name: str) -> Path:
+    """Where the model folder of that name is, or belongs: in the first of ComfyUI's folders."""
+    first = Path(folder_paths.get_folder_paths("diffusers")[0])
+    return _diffusers_folders().get(name, first / name)
 
 
 def _diffusers_folders() -> dict[str, Path]:

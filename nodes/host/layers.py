@@ -23,6 +23,8 @@ from torch import Tensor, nn
 
 from ...pipeline.errors import BrokenModelError
 from ...pipeline.host import Storage
+from ...pipeline.local.gguf_files import is_gguf
+from . import gguf_layers
 
 _EIGHT_BIT_FORMATS = {"fp8": "float8_e4m3fn", "int8": "int8_tensorwise"}
 
@@ -48,6 +50,8 @@ class ComfyKit:
         return "fp8" if comfy.model_management.supports_fp8_compute(self._device) else "int8"
 
     def read(self, file: Path) -> dict[str, Tensor]:
+        if is_gguf(file):
+            return gguf_layers.read(file)
         found, metadata = comfy.utils.load_torch_file(str(file), return_metadata=True)
         mark = next((key for key in found if key.endswith("scaled_fp8")), "scaled_fp8")
         prefix = mark.removesuffix("scaled_fp8")
@@ -72,7 +76,7 @@ class ComfyKit:
             else:
                 for key in [f"{name}.{own}" for own in _parameters(layer)]:
                     tensors[key] = _cast(layer, tensors[key], dtype, storage)
-                _adopt(layer, casts=_is_fp8(tensors.get(f"{name}.weight")))
+                _adopt(layer, tensors.get(f"{name}.weight"))
         module.load_state_dict(tensors, strict=False, assign=True)
         tensors.clear()
 
@@ -167,10 +171,12 @@ def _replace(name: str, tensors: dict[str, Tensor], own: dict[str, Tensor]) -> N
 
 
 def _cast(layer: nn.Module, tensor: Tensor, dtype: torch.dtype, storage: Storage) -> Tensor:
-    """Weights of linear layers may stay in plain fp8; everything else computes as it lies."""
-    if storage != "full" and isinstance(layer, nn.Linear) and tensor.ndim == 2 and _is_fp8(tensor):
-        return tensor
-    return tensor.to(dtype)
+    """Weights of linear layers may stay in plain fp8 or packed; the rest computes as it lies."""
+    stays = storage != "full" and isinstance(layer, nn.Linear) and tensor.ndim == 2
+    if gguf_layers.is_packed(tensor):
+        packed = gguf_layers.computing_in(tensor, dtype)
+        return packed if stays else packed.dequantize()
+    return tensor if stays and _is_fp8(tensor) else tensor.to(dtype)
 
 
 def _is_fp8(tensor: Tensor | None) -> bool:
@@ -182,13 +188,16 @@ def _parameters(layer: nn.Module) -> list[str]:
     return [name for name, _ in layer.named_parameters(recurse=False)]
 
 
-def _adopt(layer: nn.Module, *, casts: bool) -> None:
+def _adopt(layer: nn.Module, weight: Tensor | None) -> None:
     """Exchange the class of ``layer`` for one that ComfyUI can stream, where it has weights."""
     own = _parameters(layer)
     if not own:
         return
+    if gguf_layers.is_packed(weight):
+        layer.__class__ = gguf_layers.PackedLinear
+        return
     kind: Any = type(layer)
-    layer.__class__ = _streamed(kind, casts, "weight" in own)
+    layer.__class__ = _streamed(kind, _is_fp8(weight), "weight" in own)
     if not hasattr(layer, "bias"):
         layer.register_parameter("bias", None)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import cast
 
 import comfy.model_management
@@ -13,6 +13,7 @@ from comfy.model_patcher import ModelPatcher
 from torch import nn
 
 from ...pipeline.host import Handle
+from .gguf_layers import PackedPatcher, has_packed_layers
 from .layers import lent
 
 PREFIX = "diffusion_model."
@@ -28,13 +29,22 @@ class _Holder(nn.Module):
         self.device: torch.device | None = None
 
 
+def _holder(module: nn.Module) -> nn.Module:
+    """A holder whose class says in ComfyUI's log what is being loaded."""
+    named = type(f"FireRed{type(module).__name__}", (_Holder,), {})
+    holder: nn.Module = named(module).eval()
+    return holder
+
+
 class ManagedModule:
     """A module registered with ComfyUI: it is loaded, evicted and freed with all others."""
 
     def __init__(self, module: nn.Module, patcher: ModelPatcher | None = None) -> None:
         self.module = module
-        self.patcher = patcher or comfy.model_patcher.CoreModelPatcher(
-            _Holder(module).eval(),
+        packed = has_packed_layers(module)
+        kind = PackedPatcher if packed else comfy.model_patcher.CoreModelPatcher
+        self.patcher = patcher or kind(
+            _holder(module),
             load_device=compute_device(),
             offload_device=comfy.model_management.unet_offload_device(),
         )
@@ -79,12 +89,13 @@ def _bring_buffers(module: nn.Module) -> None:
 def borrowed(handle: Handle, layer: nn.Module) -> Iterator[None]:
     """Within this context ``layer`` is on the device with its patches, and nothing else is."""
     managed = cast(ManagedModule, handle)
-    name = managed.key(layer)
-    moved = {
-        own: _on_device(managed.patcher, f"{name}.{own}", parameter)
-        for own, parameter in layer.named_parameters(recurse=False)
-    }
-    with lent(layer, moved):
+    with ExitStack() as stack:
+        for part in layer.modules():
+            moved = {
+                own: _on_device(managed.patcher, f"{managed.key(part)}.{own}", parameter)
+                for own, parameter in part.named_parameters(recurse=False)
+            }
+            stack.enter_context(lent(part, moved))
         yield
 
 

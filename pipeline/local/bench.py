@@ -21,11 +21,14 @@ class Bench:
     model: FireRedModel
     host: LocalHost
     usage: dict[str, Usage] = field(default_factory=dict)
+    _phase: str = ""
 
     def bring(self, phase: str, handle: Handle, activation_bytes: int) -> None:
         """Say what begins, and bring the module it needs to the device."""
         check_cancelled(self.host)
-        self.host.say(phase)
+        if phase != self._phase:
+            self._phase = phase
+            self.host.say(phase)
         self.host.load([handle], activation_bytes)
 
     def remembered(

@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ..errors import BrokenModelError, MissingModelError, NotYetError
+from ..errors import BrokenModelError, MissingModelError
+from . import gguf_files
 
 COMPANIONS = (
     ".comfy_quant",
@@ -27,12 +28,13 @@ QUANTISED_MARK = "scaled_fp8"
 """A tensor of this name marks a whole file as of the older generation."""
 
 _METADATA = "_quantization_metadata"
-_FLOATS = ("BF16", "F16", "F32", "F8_E4M3", "F8_E5M2")
+_COMPLETE = ("BF16", "F16", "F32", "F8_E4M3", "F8_E5M2", *gguf_files.PACKED)
+"""Dtypes that need nothing beside the weight."""
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One tensor as its file's header tells: dtype in safetensors' words, shape, bytes."""
+    """One tensor as its file's header tells: dtype in its format's words, shape, bytes."""
 
     dtype: str
     shape: tuple[int, ...]
@@ -92,12 +94,10 @@ def open_checkpoint(name: str, files: Iterable[Path]) -> Checkpoint:
 def _header(file: Path) -> tuple[dict[str, Entry], dict[str, str]]:
     from safetensors import SafetensorError, safe_open
 
-    if file.suffix == ".gguf":
-        raise NotYetError(
-            f"{file.name} is a GGUF file, which cannot be loaded yet.",
-            "Use the fp8 or bf16 safetensors file of FireRed-Image-Edit-1.1.",
-        )
     try:
+        if gguf_files.is_gguf(file):
+            stored = gguf_files.read_header(file).items()
+            return {key: Entry(found.kind, found.shape, found.size) for key, found in stored}, {}
         with safe_open(file, framework="pt") as opened:
             slices = ((key, opened.get_slice(key)) for key in opened.keys())  # noqa: SIM118
             entries = {key: _entry(part.get_dtype(), part.get_shape()) for key, part in slices}
@@ -138,7 +138,7 @@ def check_layout(checkpoint: Checkpoint) -> None:
     Whole numbers and packed formats never do; ComfyUI's own files hold the scales.
     """
     for key, entry in checkpoint.entries.items():
-        if entry.dtype not in _FLOATS and key.removesuffix(".weight") not in checkpoint.quantised:
+        if entry.dtype not in _COMPLETE and key.removesuffix(".weight") not in checkpoint.quantised:
             raise BrokenModelError(
                 f"{checkpoint.name} stores {key} as {entry.dtype}, a layout that is not ComfyUI's.",
                 "Use the bf16 or fp8 file of FireRed-Image-Edit-1.1.",

@@ -117,7 +117,7 @@ class _Run:
         return torch.stack(pictures)
 
     def _denoise(self, conditions: Conditions) -> list[Tokens]:
-        self._bench.bring("starting", self._model.transformer, self._sizes.denoise)
+        self._bench.bring("preparing the steps", self._model.transformer, self._sizes.denoise)
         table = self._table(self._schedule()).to(self._host.device)
         on_step = self._step_counter()
         results = []

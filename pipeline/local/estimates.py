@@ -98,7 +98,15 @@ def _denoise_bytes(model: FireRedModel, prepared: Prepared) -> int:
     pictures = sum(map(_tokens, [plan.canvas, *(fit.grid for fit in plan.fits)]))
     text = len(plan.fits) * PICTURE_TOKENS + len(prepared.prompt)
     vectors = PASS_VECTORS_TWO_TIMES if transformer.zero_cond_t else PASS_VECTORS
-    return int((pictures + text) * transformer.inner_dim * model.dtype.itemsize * vectors)
+    alive = (pictures + text) * vectors + _table_vectors(transformer, prepared)
+    return int(alive * transformer.inner_dim * model.dtype.itemsize)
+
+
+def _table_vectors(transformer: Any, prepared: Prepared) -> int:
+    """Six vectors per block, stream and step, twice for pictures that have two times."""
+    rows = 3 if transformer.zero_cond_t else 2
+    blocks = len(transformer.transformer_blocks)
+    return prepared.request.num_inference_steps * blocks * rows * 6
 
 
 def _check_fits(found: Estimate, model: FireRedModel, plan: Plan, total: int) -> None:

@@ -9,6 +9,7 @@ from ..host import LocalHost, Storage
 from .checkpoints import Checkpoint
 from .estimates import GIB, RESERVE_BYTES
 from .families import Part
+from .gguf_files import PACKED
 from .model import Precision
 
 ROOM_BYTES = int(1.5 * GIB)
@@ -36,11 +37,16 @@ def choose_storage(precision: Precision, transformer: Part, host: LocalHost) -> 
 
 
 def stored_format(checkpoint: Checkpoint) -> str | None:
-    """The 8-bit or smaller format most weights are stored in, if they are."""
+    """The 8-bit or smaller format most weights are stored in, if they are.
+
+    GGUF files mix formats; theirs is the one of most packed weights.
+    """
     sizes: dict[str, int] = {}
     for entry in checkpoint.entries.values():
         sizes[entry.dtype] = sizes.get(entry.dtype, 0) + entry.size
-    return _EIGHT_BIT.get(max(sizes, key=lambda dtype: sizes[dtype]))
+    packed = [dtype for dtype in sizes if dtype in PACKED]
+    most = max(packed or sizes, key=lambda dtype: sizes[dtype])
+    return most if packed else _EIGHT_BIT.get(most)
 
 
 def _fits(transformer: Part, host: LocalHost) -> bool:

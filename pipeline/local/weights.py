@@ -24,7 +24,7 @@ from .encoding import TEMPLATE_HEAD, TEMPLATE_HEAD_TOKENS
 from .families import IMAGE_PROCESSOR, SCHEDULER, Part, encoder_part, transformer_part, vae_part
 from .model import PRECISIONS, FireRedModel, Precision
 from .modulation import take_out
-from .precision import choose_storage, describe_storage
+from .precision import choose_storage, describe_storage, stored_format
 
 if TYPE_CHECKING:
     from diffusers import FlowMatchEulerDiscreteScheduler
@@ -38,6 +38,10 @@ PACKAGES = {
     "torchvision": "torchvision",
 }
 """Modules the local engine imports, and what pip calls them."""
+
+
+DEVICES = ("cuda", "cpu")
+"""What torch calls NVIDIA's and AMD's cards, and the CPU. Others lack parts of the mathematics."""
 
 
 @dataclass(frozen=True)
@@ -134,37 +138,60 @@ def _folder_part(folder: Path, recognise: Callable[..., Part]) -> Part:
     return recognise(open_checkpoint(folder.name, folder_files(folder)), config)
 
 
+def check_device(device: torch.device) -> None:
+    """Raise ``SetupError`` where the mathematics is not known to run."""
+    if device.type not in DEVICES:
+        raise SetupError(
+            f"ComfyUI computes on {device.type} here; the local engine runs on NVIDIA and AMD "
+            "cards, and on the CPU.",
+            "Use FireRed Edit (fal), or start ComfyUI with --cpu.",
+        )
+
+
 def _load(sources: _Sources, precision: Precision, host: LocalHost) -> FireRedModel:
     check_choice("precision", precision, PRECISIONS)
+    check_device(host.device)
     scheduler, processor = sources.scheduler(), sources.processor()
-    own = compute_dtype(sources.transformer.checkpoint)
-    dtype = torch.bfloat16 if precision == "bf16" else own
+    stored_dtype = compute_dtype(sources.transformer.checkpoint)
+    dtype = torch.bfloat16 if precision == "bf16" else stored_dtype
     storage = choose_storage(precision, sources.transformer, host)
     # Parameters made under inference mode could never be patched or moved in place again.
     with torch.inference_mode(False):
-        transformer: Any = _construct(sources.transformer, _make_transformer)
-        text_encoder = _construct(sources.text_encoder, _make_encoder)
-        vae = _construct(sources.vae, _make_vae)
-        _fill("transformer", transformer, sources.transformer, dtype, storage, host)
-        _fill("text encoder", text_encoder, sources.text_encoder, dtype, storage, host)
-        _fill("vae", vae, sources.vae, dtype, "full", host)
-        modulation = take_out(transformer)
+        modules = _modules(sources, dtype, storage, host)
+    transformer, modulation, text_encoder, vae = map(host.manage, modules)
     stored = describe_storage(storage, sources.transformer, dtype, host)
+    if own := stored_format(sources.text_encoder.checkpoint):
+        stored += f"; text encoder {own}"
     host.say(f"{sources.name}, {stored}")
     cache = Cache()
     host.on_free(cache.clear)
     return FireRedModel(
         name=sources.name,
-        transformer=host.manage(transformer),
-        modulation=host.manage(modulation),
-        text_encoder=host.manage(text_encoder),
-        vae=host.manage(vae),
+        transformer=transformer,
+        modulation=modulation,
+        text_encoder=text_encoder,
+        vae=vae,
         scheduler=scheduler,
         processor=processor,
         dtype=dtype,
         precision=stored,
         cache=cache,
     )
+
+
+def _modules(
+    sources: _Sources, dtype: torch.dtype, storage: Storage, host: LocalHost
+) -> tuple[nn.Module, nn.Module, nn.Module, nn.Module]:
+    """Transformer, modulation, text encoder and VAE; all files are judged before one is read."""
+    transformer: Any = _construct(sources.transformer, _make_transformer)
+    text_encoder = _construct(sources.text_encoder, _make_encoder)
+    vae = _construct(sources.vae, _make_vae)
+    _fill("transformer", transformer, sources.transformer, dtype, storage, host)
+    # Widening a quantised encoder would cost memory and give nothing back.
+    encoder_storage: Storage = "stored" if storage == "full" else storage
+    _fill("text encoder", text_encoder, sources.text_encoder, dtype, encoder_storage, host)
+    _fill("vae", vae, sources.vae, dtype, "full", host)
+    return transformer, take_out(transformer), text_encoder, vae
 
 
 def _construct(part: Part, make: Callable[[Mapping[str, Any]], nn.Module]) -> nn.Module:

@@ -35,9 +35,14 @@ def fal(fal_port: int) -> Iterator[FalServer]:
 @pytest.fixture(scope="session")
 def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """ComfyUI's folders: the pack in custom_nodes, a tiny model, ComfyUI's own example picture."""
-    folder = tmp_path_factory.mktemp("comfyui")
-    blocking = install_pack(folder).with_name("blocking_pack")
-    shutil.copytree(ROOT / "tests" / "support" / "blocking_pack", blocking)
+    return furnish(tmp_path_factory.mktemp("comfyui"))
+
+
+def furnish(folder: Path) -> Path:
+    """Give ``folder`` the pack, the packs of the tests, a tiny model and a picture."""
+    packs = install_pack(folder).parent
+    for own in ("blocking_pack", "memory_pack"):
+        shutil.copytree(ROOT / "tests" / "support" / own, packs / own)
     build_tiny_model(folder / "models" / "diffusers" / MODEL_FOLDER)
     (folder / "input").mkdir()
     shutil.copy2(comfyui_source() / "input" / "example.png", folder / "input")

@@ -5,6 +5,9 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from PIL import Image
+
+from support.comfyui import ComfyUI, Run
 from support.pack import ROOT
 
 API_FOLDER = ROOT / "example_workflows" / "api"
@@ -29,6 +32,18 @@ class Workflow(dict[str, Any]):
         key = str(max(map(int, self)) + 1)
         self[key] = {"class_type": class_type, "inputs": inputs}
         return key
+
+
+def receipt(workflow: Workflow, run: Run) -> dict[str, Any]:
+    """The receipt that ``run`` showed."""
+    return dict(json.loads(run.texts(workflow.node("PreviewAny"))[0]))
+
+
+def saved(comfyui: ComfyUI, workflow: Workflow, run: Run) -> Image.Image:
+    """The first picture that ``run`` saved."""
+    file = comfyui.output_file(run.images(workflow.node("SaveImage"))[0])
+    with Image.open(file) as opened:
+        return opened.copy()
 
 
 def shipped(name: str) -> Workflow:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -14,6 +15,7 @@ from diffusers import QwenImageEditPlusPipeline
 from diffusers.pipelines.qwenimage import pipeline_qwenimage_edit_plus as stock
 from PIL import Image
 
+from doubles.tiny_model import build_tiny_model
 from firered_edit.pipeline.errors import EditCancelled, InputError, NotYetError, ResultError
 from firered_edit.pipeline.geometry import Custom
 from firered_edit.pipeline.host import PlainHost
@@ -31,34 +33,48 @@ def model(tiny_model: Path) -> FireRedModel:
     return load_folder(tiny_model, "auto", PlainHost())
 
 
-@pytest.mark.parametrize("guidance", [1.0, 4.0])
-@pytest.mark.parametrize("references", [1, 2, 3])
-@pytest.mark.parametrize("folder", ["tiny_model", "tiny_model_fp32"])
+@pytest.fixture(scope="module")
+def variant(tmp_path_factory: pytest.TempPathFactory) -> Callable[[torch.dtype, bool], Path]:
+    """A tiny model of a dtype, its references modulated as at timestep zero or not."""
+
+    @cache
+    def build(dtype: torch.dtype, zero_cond_t: bool) -> Path:
+        folder = tmp_path_factory.mktemp("variant")
+        return build_tiny_model(folder / "model", dtype=dtype, zero_cond_t=zero_cond_t)
+
+    return build
+
+
+@pytest.mark.parametrize("guidance", [1.0, 4.0], ids=["no guidance", "guidance"])
+@pytest.mark.parametrize("references", [1, 2, 3], ids=["1 picture", "2 pictures", "3 pictures"])
+@pytest.mark.parametrize("zero_cond_t", [False, True], ids=["one time", "zero_cond_t"])
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32], ids=["bf16", "fp32"])
 def test_equals_the_corrected_reference_pipeline_bit_for_bit(
-    folder: str,
+    dtype: torch.dtype,
+    zero_cond_t: bool,
     references: int,
     guidance: float,
+    variant: Callable[[torch.dtype, bool], Path],
     asked: EditRequest,
     reference: MakeReference,
-    request: pytest.FixtureRequest,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    path = request.getfixturevalue(folder)
+    path = variant(dtype, zero_cond_t)
     sizes = [(96, 64), (50, 80), (128, 48)][:references]
     pictures = tuple(reference(*size) for size in sizes)
     edit = replace(asked, references=pictures, guidance_scale=guidance)
     ours = local.LocalEngine(load_folder(path, "auto", PlainHost()), PlainHost()).edit(edit)
-    theirs = _reference_edit(path, edit, monkeypatch)
+    theirs = _reference_edit(path, dtype, edit, monkeypatch)
     assert torch.equal(ours.images[0], theirs)
 
 
 def _reference_edit(
-    folder: Path, asked: EditRequest, monkeypatch: pytest.MonkeyPatch
+    folder: Path, dtype: torch.dtype, asked: EditRequest, monkeypatch: pytest.MonkeyPatch
 ) -> torch.Tensor:
     """The stock pipeline on the same placed pictures, with the token types it forgets restored."""
     prepared = prepare(asked)
     pictures = [Image.fromarray(pixels) for pixels in prepared.placed_references()]
-    pipeline = QwenImageEditPlusPipeline.from_pretrained(folder, dtype=_stored_dtype(folder))
+    pipeline = QwenImageEditPlusPipeline.from_pretrained(folder, dtype=dtype)
     pipeline.set_progress_bar_config(disable=True)
     _restore_token_types(pipeline)
     _keep_picture_sizes(pictures, monkeypatch)
@@ -78,10 +94,6 @@ def _reference_edit(
     ).images[0]
     picture: torch.Tensor = output.permute(1, 2, 0).float()
     return picture[: prepared.plan.output.height, : prepared.plan.output.width]
-
-
-def _stored_dtype(folder: Path) -> torch.dtype:
-    return torch.float32 if folder.name.endswith("fp32") else torch.bfloat16
 
 
 def _restore_token_types(pipeline: Any) -> None:
