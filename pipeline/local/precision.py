@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import torch
 
 from ..errors import InputError
 from ..host import LocalHost, Storage
-from .checkpoints import Checkpoint
+from .checkpoints import Checkpoint, weight_keys
 from .estimates import GIB, RESERVE_BYTES
 from .families import Part
 from .gguf_files import PACKED
@@ -37,15 +39,14 @@ def choose_storage(precision: Precision, transformer: Part, host: LocalHost) -> 
 
 
 def stored_format(checkpoint: Checkpoint) -> str | None:
-    """The 8-bit or smaller format most weights are stored in, if they are.
+    """The 8-bit or smaller format most matrices are stored in, if they are.
 
     GGUF files mix formats; theirs is the one of most packed weights.
     """
-    sizes: dict[str, int] = {}
-    for entry in checkpoint.entries.values():
-        sizes[entry.dtype] = sizes.get(entry.dtype, 0) + entry.size
-    packed = [dtype for dtype in sizes if dtype in PACKED]
-    most = max(packed or sizes, key=lambda dtype: sizes[dtype])
+    weights = (checkpoint.entries[key] for key in weight_keys(checkpoint))
+    matrices = Counter(entry.dtype for entry in weights if len(entry.shape) == 2)
+    packed = Counter({dtype: n for dtype, n in matrices.items() if dtype in PACKED})
+    ((most, _),) = (packed or matrices).most_common(1) or [("", 0)]
     return most if packed else _EIGHT_BIT.get(most)
 
 
