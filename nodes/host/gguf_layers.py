@@ -7,7 +7,7 @@ patches are never merged into a weight; they are added each time it is unpacked.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from comfy.quant_ops import QuantizedLayout, QuantizedTensor, register_layout_cl
 from torch import Tensor, nn
 
 from ...pipeline.local import gguf_files
+from .wrapped import WrappedWeights
 
 _LAYOUT = "FireRedGGUFLayout"
 
@@ -90,7 +91,7 @@ def computing_in(packed: Any, dtype: torch.dtype) -> Tensor:
     return _packed(packed._qdata, _Params(dtype, params.orig_shape, params.kind))
 
 
-class PackedLinear(comfy.ops.disable_weight_init.Linear):
+class PackedLinear(WrappedWeights, comfy.ops.disable_weight_init.Linear):
     """A linear layer that unpacks its weight for each call and forgets it again."""
 
     comfy_cast_weights = True
@@ -106,21 +107,6 @@ class PackedLinear(comfy.ops.disable_weight_init.Linear):
         """What ComfyUI's patcher asks for before it adds patches."""
         plain: Tensor = weight.dequantize()
         return plain
-
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> PackedLinear:
-        """Move by exchanging the parameters: torch writes into them, which wrappers do not bear.
-
-        ComfyUI may do so in inference mode or outside of it; what already is in place stays.
-        """
-        for name, parameter in self._parameters.items():
-            if parameter is None:
-                continue
-            moved = fn(parameter)
-            if moved.is_inference() and not torch.is_inference_mode_enabled():
-                moved = moved.clone()
-            if moved is not parameter:
-                self._parameters[name] = nn.Parameter(moved, requires_grad=False)
-        return self
 
 
 def has_packed_layers(module: nn.Module) -> bool:

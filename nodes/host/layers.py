@@ -25,6 +25,7 @@ from ...pipeline.errors import BrokenModelError
 from ...pipeline.host import Storage
 from ...pipeline.local.gguf_files import is_gguf
 from . import gguf_layers
+from .wrapped import WrappedWeights
 
 _EIGHT_BIT_FORMATS = {"fp8": "float8_e4m3fn", "int8": "int8_tensorwise"}
 
@@ -128,7 +129,8 @@ def _quantised_linear(device: torch.device, dtype: torch.dtype) -> Any:
         }.items()
         if device.type == "cpu" or not computes(device)
     }
-    return comfy.ops.mixed_precision_ops({}, dtype, disabled=emulated).Linear
+    own = comfy.ops.mixed_precision_ops({}, dtype, disabled=emulated).Linear
+    return type("QuantisedLinear", (WrappedWeights, own), {})
 
 
 def _check_formats(file: str, tensors: dict[str, Tensor]) -> None:

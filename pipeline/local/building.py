@@ -13,7 +13,8 @@ from .cancelling import check_cancelled
 from .checkpoints import Checkpoint, check_layout
 from .families import Part
 
-_DTYPES = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
+# The model was trained in bf16; its activations go beyond what fp16 can hold, and turn black.
+_DTYPES = {"F32": torch.float32, "F16": torch.bfloat16, "BF16": torch.bfloat16}
 
 
 def compute_dtype(checkpoint: Checkpoint) -> torch.dtype:

@@ -32,7 +32,8 @@ if TYPE_CHECKING:
 @cache
 def bridge() -> Any:
     """The pack's ``nodes.host`` package, on a ComfyUI that only has a CPU."""
-    sys.path.append(str(comfyui_source()))
+    # First, since ComfyUI has a module of the name of one of our folders: nodes.
+    sys.path.insert(0, str(comfyui_source()))
     from comfy.cli_args import args
 
     args.cpu = True
