@@ -1,8 +1,8 @@
 """The button that frees memory, heard by what we remember ourselves.
 
-ComfyUI unloads models by that button and by running out of room for another; only the first is the
-artist's wish to begin afresh. No event tells them apart, so the one function that only the button
-leads to is wrapped.
+ComfyUI unloads models by that button, and whenever there is no room for another; only the first is
+the artist's wish to begin afresh. No event tells them apart, so the function behind the button is
+wrapped; beside it ComfyUI only calls that one after it ran out of memory.
 """
 
 from __future__ import annotations

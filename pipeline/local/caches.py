@@ -33,7 +33,7 @@ def digest(*parts: object) -> str:
     found = hashlib.sha256()
     for part in parts:
         data = part if isinstance(part, bytes) else repr(part).encode()
-        found.update(len(data).to_bytes(8, "little"))
+        found.update(f"{type(part).__name__} {len(data)} ".encode())
         found.update(data)
     return found.hexdigest()
 
@@ -60,7 +60,8 @@ class Cache:
                 usage.hits += 1
                 return self._values[key]
         usage.misses += 1
-        value = tuple(tensor.to("cpu") for tensor in compute())
+        # A view would keep more alive than is counted.
+        value = tuple(tensor.to("cpu", copy=True) for tensor in compute())
         self._put(key, value)
         return value
 

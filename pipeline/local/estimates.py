@@ -83,12 +83,13 @@ def _vae_bytes(
 ) -> tuple[int, int | None]:
     """Bytes of one pass of the VAE over ``size``, and the side of a tile where it must be cut."""
     vae: Any = model.vae.module
-    per_pixel *= vae.config.base_dim
+    # Counted in bf16; a wider dtype takes at most as many times more.
+    per_pixel *= vae.config.base_dim * model.dtype.itemsize / 2
     whole = int(size.area * per_pixel)
     weights = sum(parameter.nbytes for parameter in vae.parameters())
     if whole + weights + RESERVE_BYTES <= total:
         return whole, None
-    return int(TILE**2 * per_pixel), TILE
+    return min(whole, int(TILE**2 * per_pixel)), TILE
 
 
 def _denoise_bytes(model: FireRedModel, prepared: Prepared) -> int:
