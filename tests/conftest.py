@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,11 @@ import torch
 from doubles.tiny_model import build_tiny_model
 from support.kinds import MakePhoto, MakeReference
 from support.pack import load_pack
+
+# Where other work keeps the cores busy, two threads wait for each other five times as long as one
+# takes. The second line is for the processes that tests start.
+torch.set_num_threads(1)
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 load_pack()
 

@@ -108,6 +108,10 @@ class ComfyKit:
         }
         holder.load_state_dict(own, strict=False, assign=True)
         weight: Tensor = holder.weight.dequantize()
+        smoothing = own.get("pre_quant_scale")
+        if smoothing is not None:
+            # The layer would have multiplied its input by it.
+            weight = weight * smoothing.to(weight)
         return weight.to(dtype)
 
     def _quantised(self, layer: nn.Linear, dtype: torch.dtype) -> Any:

@@ -11,7 +11,7 @@ import comfy.lora
 import comfy.lora_convert
 import comfy.utils
 from comfy.model_patcher import ModelPatcher
-from comfy.weight_adapter import LoRAAdapter
+from comfy.weight_adapter import LoHaAdapter, LoKrAdapter, LoRAAdapter
 from torch import Tensor
 
 from ...pipeline.errors import BrokenModelError
@@ -48,7 +48,8 @@ def add_lora(handles: Sequence[Handle], file: Path, strength: float) -> LoraResu
         managed = cast(ManagedModule, handle)
         patcher = managed.patcher.clone()
         found = _patches(patcher, tensors)
-        matched += len(patcher.add_patches(found, strength))
+        # A weight and its bias are one layer.
+        matched += len({key.rpartition(".")[0] for key in patcher.add_patches(found, strength)})
         added.append(ManagedModule(managed.module, patcher))
     return LoraResult(tuple(added), matched, total)
 
@@ -89,10 +90,30 @@ def _key_map(keys: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _fits(patch: Any, shape: tuple[int, ...] | None) -> bool:
-    """Whether a plain LoRA is made for a weight of ``shape``; ComfyUI would only log a misfit."""
-    if shape is None:
-        return False
-    if not isinstance(patch, LoRAAdapter):
-        return True
-    up, down = patch.weights[:2]
-    return bool(up.shape[0] == shape[0] and down.shape[1:].numel() == shape[1])
+    """Whether ``patch`` is made for a weight of ``shape``; ComfyUI would only log a misfit."""
+    return shape is not None and _shape(patch) in (None, shape)
+
+
+def _shape(patch: Any) -> tuple[int, ...] | None:
+    """The shape of the weight that ``patch`` changes; None for kinds that tell only ComfyUI."""
+    match patch:
+        case ("diff" | "set", (Tensor() as whole, *_)):
+            return tuple(whole.shape)
+        case LoRAAdapter():
+            up, down, *_ = patch.weights
+            return (up.shape[0], down.shape[1:].numel())
+        case LoKrAdapter():
+            outer, inner, _, outer_a, outer_b, inner_a, inner_b, *_ = patch.weights
+            pairs = zip(_of(outer, outer_a, outer_b), _of(inner, inner_a, inner_b), strict=True)
+            return tuple(one * other for one, other in pairs)
+        case LoHaAdapter():
+            rows, columns, *_ = patch.weights
+            return (rows.shape[0], columns.shape[1])
+    return None
+
+
+def _of(whole: Tensor | None, rows: Tensor, columns: Tensor) -> tuple[int, int]:
+    """Rows and columns of a matrix, or of the product of two."""
+    if whole is not None:
+        return (whole.shape[0], whole.shape[1:].numel())
+    return (rows.shape[0], columns.shape[1:].numel())

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from ..host import LayerKit, LocalHost, Storage
 from .cancelling import check_cancelled
-from .checkpoints import Checkpoint, check_layout
+from .checkpoints import SCALES, Checkpoint
 from .families import Part
 
 # The model was trained in bf16; its activations go beyond what fp16 can hold, and turn black.
@@ -65,7 +65,7 @@ def make_without_memory(
 def _check_tensors(part: Part, module: nn.Module) -> None:
     wanted = {name: tuple(tensor.shape) for name, tensor in module.state_dict().items()}
     found = part.checkpoint.renamed(part.names)
-    check_layout(found)
+    _check_scales(part, found)
     if missing := sorted(wanted.keys() - found.entries.keys()):
         raise part.checkpoint.broken(f"lacks {_count(missing)}, first {_first(missing)}")
     if unknown := sorted(found.entries.keys() - wanted.keys()):
@@ -75,6 +75,15 @@ def _check_tensors(part: Part, module: nn.Module) -> None:
         packed = name.removesuffix(".weight") in found.quantised
         if not packed and found.entries[name].shape != shape:
             raise part.checkpoint.broken(f"has {name} as {found.entries[name].shape}, not {shape}")
+
+
+def _check_scales(part: Part, found: Checkpoint) -> None:
+    """Raise where a scale belongs to a weight that nothing marks as quantised."""
+    layers = _layers(part.names)
+    for key in part.checkpoint.entries:
+        layer, _, kind = key.rpartition(".")
+        if kind in SCALES and layer in layers and layers[layer] not in found.quantised:
+            raise part.checkpoint.broken(f"does not say what {key} is for, as ComfyUI's files do")
 
 
 def _count(names: list[str]) -> str:

@@ -27,6 +27,9 @@ COMPANIONS = (
 QUANTISED_MARK = "scaled_fp8"
 """A tensor of this name marks a whole file as of the older generation."""
 
+SCALES = ("weight_scale", "weight_scale_2", "scale_weight")
+"""Without these a quantised weight is another weight."""
+
 _METADATA = "_quantization_metadata"
 _COMPLETE = ("BF16", "F16", "F32", "F8_E4M3", "F8_E5M2", *gguf_files.PACKED)
 """Dtypes that need nothing beside the weight."""
@@ -56,11 +59,14 @@ class Checkpoint:
         """Bytes of all tensors."""
         return sum(entry.size for entry in self.entries.values())
 
-    def shape(self, key: str) -> tuple[int, ...]:
-        """The shape of ``key``; raises ``BrokenModelError`` where it is missing."""
+    def shape(self, key: str, axes: int) -> tuple[int, ...]:
+        """The shape of ``key``; raises ``BrokenModelError`` unless it is there and has ``axes``."""
         if key not in self.entries:
             raise self.broken(f"lacks {key}")
-        return self.entries[key].shape
+        shape = self.entries[key].shape
+        if len(shape) != axes:
+            raise self.broken(f"has {key} as {shape}")
+        return shape
 
     def renamed(self, names: Mapping[str, str]) -> Checkpoint:
         """The same with keys renamed; keys that ``names`` does not list are dropped."""
@@ -118,11 +124,11 @@ def _entry(dtype: str, shape: Iterable[int]) -> Entry:
 def _quantised_layers(
     file: Path, entries: Mapping[str, Entry], metadata: Mapping[str, str]
 ) -> set[str]:
+    suffixes = [".comfy_quant"]
+    if any(key.endswith(QUANTISED_MARK) for key in entries):
+        suffixes.append(".scale_weight")
     layers = {
-        key.removesuffix(suffix)
-        for key in entries
-        for suffix in (".comfy_quant", ".scale_weight")
-        if key.endswith(suffix)
+        key.removesuffix(suffix) for key in entries for suffix in suffixes if key.endswith(suffix)
     }
     if _METADATA in metadata:
         try:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..errors import BrokenModelError
-from .checkpoints import Checkpoint, weight_keys
+from .checkpoints import Checkpoint, check_layout, weight_keys
 
 FAMILY = "FireRed-Image-Edit"
 
@@ -62,24 +62,26 @@ def transformer_part(checkpoint: Checkpoint, config: Mapping[str, Any] | None = 
     )
     own = (key for key in weight_keys(checkpoint) if key.startswith(prefix))
     names = {key: key.removeprefix(prefix) for key in own if not key.endswith(ZERO_COND_T)}
-    _expect(checkpoint, names, "transformer_blocks.0.img_mod.1.weight", "transformer")
+    found = _expect(checkpoint, names, "transformer_blocks.0.img_mod.1.weight", "transformer")
     if config is None:
         zero_cond_t = any(key.endswith(ZERO_COND_T) for key in checkpoint.entries)
-        config = _transformer_config(checkpoint.renamed(names), zero_cond_t)
+        config = _transformer_config(found, zero_cond_t)
     return Part(checkpoint, names, config)
 
 
 def _transformer_config(found: Checkpoint, zero_cond_t: bool) -> dict[str, Any]:
-    width, channels = found.shape("img_in.weight")
-    head = found.shape("transformer_blocks.0.attn.norm_q.weight")[0]
+    width, channels = found.shape("img_in.weight", 2)
+    (head,) = found.shape("transformer_blocks.0.attn.norm_q.weight", 1)
+    if head % 32:
+        raise found.broken(f"has attention heads of {head}")
     return {
         "patch_size": PATCH,
         "in_channels": channels,
-        "out_channels": found.shape("proj_out.weight")[0] // PATCH**2,
+        "out_channels": found.shape("proj_out.weight", 2)[0] // PATCH**2,
         "num_layers": _count(found, r"transformer_blocks\.(\d+)\."),
         "attention_head_dim": head,
         "num_attention_heads": width // head,
-        "joint_attention_dim": found.shape("txt_norm.weight")[0],
+        "joint_attention_dim": found.shape("txt_norm.weight", 1)[0],
         # An eighth of a head tells the pictures apart, the rest their rows and columns.
         "axes_dims_rope": (head // 8, head * 7 // 16, head * 7 // 16),
         "zero_cond_t": zero_cond_t,
@@ -102,8 +104,8 @@ def encoder_part(checkpoint: Checkpoint, config: Mapping[str, Any] | None = None
         if not key.endswith("lm_head.weight")
     }
     _expect(checkpoint, names, "language_model.embed_tokens.weight", "text encoder")
-    _expect(checkpoint, names, "visual.patch_embed.proj.weight", "text encoder with vision")
-    return Part(checkpoint, names, config or _encoder_config(checkpoint.renamed(names)))
+    found = _expect(checkpoint, names, "visual.patch_embed.proj.weight", "text encoder with vision")
+    return Part(checkpoint, names, config or _encoder_config(found))
 
 
 def _encoder_name(key: str) -> str:
@@ -118,15 +120,16 @@ def _encoder_config(found: Checkpoint) -> dict[str, Any]:
 
 
 def _text_config(found: Checkpoint) -> dict[str, Any]:
-    words, width = found.shape("language_model.embed_tokens.weight")
+    words, width = found.shape("language_model.embed_tokens.weight", 2)
     layer = "language_model.layers.0"
+    (keys,) = found.shape(f"{layer}.self_attn.k_proj.bias", 1)
     return {
         "vocab_size": words,
         "hidden_size": width,
-        "intermediate_size": found.shape(f"{layer}.mlp.gate_proj.weight")[0],
+        "intermediate_size": found.shape(f"{layer}.mlp.gate_proj.weight", 2)[0],
         "num_hidden_layers": _count(found, r"language_model\.layers\.(\d+)\."),
         "num_attention_heads": width // TEXT_HEAD_WIDTH,
-        "num_key_value_heads": found.shape(f"{layer}.self_attn.k_proj.bias")[0] // TEXT_HEAD_WIDTH,
+        "num_key_value_heads": keys // TEXT_HEAD_WIDTH,
         "max_position_embeddings": 128000,
         "rms_norm_eps": 1e-6,
         "rope_parameters": {
@@ -138,19 +141,19 @@ def _text_config(found: Checkpoint) -> dict[str, Any]:
 
 
 def _vision_config(found: Checkpoint) -> dict[str, Any]:
-    width, _, frames, patch, _ = found.shape("visual.patch_embed.proj.weight")
+    width, _, frames, patch, _ = found.shape("visual.patch_embed.proj.weight", 5)
     depth = _count(found, r"visual\.blocks\.(\d+)\.")
     return {
         "depth": depth,
         "hidden_size": width,
-        "intermediate_size": found.shape("visual.blocks.0.mlp.gate_proj.bias")[0],
+        "intermediate_size": found.shape("visual.blocks.0.mlp.gate_proj.bias", 1)[0],
         "num_heads": width // VISION_HEAD_WIDTH,
         "patch_size": patch,
         "temporal_patch_size": frames,
         "spatial_merge_size": 2,
         "tokens_per_second": 2,
         "window_size": 112,
-        "out_hidden_size": found.shape("visual.merger.mlp.2.bias")[0],
+        "out_hidden_size": found.shape("visual.merger.mlp.2.bias", 1)[0],
         "fullatt_block_indexes": [
             block for block in range(depth) if (block + 1) % FULL_ATTENTION_EVERY == 0
         ],
@@ -161,12 +164,11 @@ def vae_part(checkpoint: Checkpoint, config: Mapping[str, Any] | None = None) ->
     """The VAE, in diffusers' names or in those of Wan, which ComfyUI's file has."""
     own = list(weight_keys(checkpoint))
     names = _from_wan(own) if "decoder.middle.0.residual.0.gamma" in own else {k: k for k in own}
-    _expect(checkpoint, names, "decoder.mid_block.resnets.0.conv1.weight", "VAE")
+    found = _expect(checkpoint, names, "decoder.mid_block.resnets.0.conv1.weight", "VAE")
     if config is None:
-        renamed = checkpoint.renamed(names)
         config = {
-            "base_dim": renamed.shape("encoder.conv_in.weight")[0],
-            "z_dim": renamed.shape("post_quant_conv.weight")[0],
+            "base_dim": found.shape("encoder.conv_in.weight", 5)[0],
+            "z_dim": found.shape("post_quant_conv.weight", 5)[0],
         }
     return Part(checkpoint, names, config)
 
@@ -184,7 +186,8 @@ def _count(found: Checkpoint, pattern: str) -> int:
     return 1 + max(int(number[1]) for number in numbers if number)
 
 
-def _expect(checkpoint: Checkpoint, names: Mapping[str, str], key: str, what: str) -> None:
+def _expect(checkpoint: Checkpoint, names: Mapping[str, str], key: str, what: str) -> Checkpoint:
+    """``checkpoint`` in the module's names, if it holds ``key``, in a layout that can be read."""
     if key not in names.values():
         first = next(iter(sorted(checkpoint.entries)), "nothing")
         raise BrokenModelError(
@@ -192,3 +195,7 @@ def _expect(checkpoint: Checkpoint, names: Mapping[str, str], key: str, what: st
             f"{first}.",
             "Choose the right file.",
         )
+    found = checkpoint.renamed(names)
+    # Before anything is inferred from shapes: packed weights have others.
+    check_layout(found)
+    return found

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from ..checks import check_range
 from ..errors import InputError
 from ..host import LocalHost
+from ..request import STEPS
 from .model import LoraUse, OwnSchedule
 
 if TYPE_CHECKING:
@@ -49,10 +50,11 @@ def lightning_schedule(name: str) -> OwnSchedule | None:
     """The schedule of a Lightning LoRA, which its file name gives away; None for any other."""
     if not _LIGHTNING.search(name):
         return None
-    steps = _STEPS.search(name)
-    return OwnSchedule(
-        name, int(steps[1]) if steps else LIGHTNING_STEPS, 1.0, shift=LIGHTNING_SHIFT
-    )
+    found = _STEPS.search(name)
+    steps = int(found[1]) if found else LIGHTNING_STEPS
+    if not STEPS[0] <= steps <= STEPS[1]:
+        steps = LIGHTNING_STEPS  # a count of training steps, as trainers put into names
+    return OwnSchedule(name, steps, guidance_scale=1.0, shift=LIGHTNING_SHIFT)
 
 
 def _says(own: OwnSchedule) -> str:

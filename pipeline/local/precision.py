@@ -66,12 +66,14 @@ def resident_bytes(transformer: Part) -> int:
 def describe_storage(
     storage: Storage, transformer: Part, dtype: torch.dtype, host: LocalHost
 ) -> str:
-    """What a receipt says: the format, and why it was chosen where it is not the stored one."""
+    """What a receipt says: the format, and how a choice of ``auto`` came about."""
     stored = stored_format(transformer.checkpoint)
     full = str(dtype).removeprefix("torch.")
     if storage == "stored":
         return f"{stored}, computing in {full}" if stored else full
     if storage == "full" or stored:
         return full
+    if _fits(transformer, host):
+        return f"{storage} from {full}"  # then only the artist can have wanted it
     needs, has = resident_bytes(transformer) / GIB, host.total_memory / GIB
     return f"{storage} from {full} ({needs:.1f} GB stored, {has:.1f} GB on the device)"

@@ -280,6 +280,17 @@ def _checked(processor: Qwen2VLProcessor, folder: Path) -> Qwen2VLProcessor:
     return processor
 
 
+_UNFIT = (
+    OSError,
+    ValueError,
+    LookupError,
+    TypeError,
+    AttributeError,
+    RuntimeError,
+    ArithmeticError,
+)
+
+
 @contextmanager
 def _naming(name: str) -> Iterator[None]:
     """Turn what the libraries raise over unfit files into one error that names the part."""
@@ -287,7 +298,7 @@ def _naming(name: str) -> Iterator[None]:
         yield
     except torch.OutOfMemoryError:
         raise  # ComfyUI frees memory when it sees this very type.
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError) as error:
+    except _UNFIT as error:
         raise broken(name, f"cannot be loaded: {error}") from error
 
 
