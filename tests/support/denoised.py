@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import torch
@@ -63,17 +61,3 @@ def _ignore(_estimate: object) -> None:
 def distance(one: torch.Tensor, other: torch.Tensor) -> float:
     """Relative L2 distance of ``one`` from ``other``."""
     return float((one.float() - other.float()).norm() / other.float().norm())
-
-
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """Within this context torch computes on one thread.
-
-    On tensors this small the others only wait for each other, on a busy machine for seconds.
-    """
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)

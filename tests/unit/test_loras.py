@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -34,7 +34,7 @@ from firered_edit.pipeline.local.modulation import Modulation
 from firered_edit.pipeline.local.schedule import prepared_schedule
 from firered_edit.pipeline.local.weights import ModelFiles, load_files, load_folder
 from firered_edit.pipeline.request import EditRequest, EditResult
-from support.denoised import denoised, distance, one_thread
+from support.denoised import denoised, distance
 from support.inside import InsideHost
 from support.kinds import MakeReference
 
@@ -63,12 +63,6 @@ class Listening(InsideHost):
 
     def say(self, text: str) -> None:
         self.said.append(text)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread() -> Iterator[None]:
-    with one_thread():
-        yield
 
 
 @pytest.fixture(scope="module")

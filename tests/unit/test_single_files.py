@@ -40,7 +40,7 @@ from firered_edit.pipeline.local.engine import LocalEngine
 from firered_edit.pipeline.local.model import FireRedModel, Precision
 from firered_edit.pipeline.local.weights import ModelFiles, load_files, load_folder
 from firered_edit.pipeline.request import EditRequest
-from support.denoised import denoised, distance, one_thread
+from support.denoised import denoised, distance
 from support.inside import InsideHost
 from support.kinds import MakePhoto, MakeReference
 
@@ -81,12 +81,6 @@ class ReadsNothing(OtherWords):
     @property
     def layers(self) -> LayerKit:
         pytest.fail("a weight was about to be read")
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread() -> Iterator[None]:
-    with one_thread():
-        yield
 
 
 @pytest.fixture(scope="module")
