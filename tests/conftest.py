@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +27,7 @@ pytest_plugins = ["support.server_fixtures"]
 from firered_edit.pipeline.geometry import MatchImage  # noqa: E402
 from firered_edit.pipeline.images import Pixels, Reference  # noqa: E402
 from firered_edit.pipeline.request import EditRequest  # noqa: E402
+from support.quick import quick_edits  # noqa: E402
 
 
 @pytest.fixture(scope="session")
@@ -39,6 +41,13 @@ def tiny_model_fp32(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The same in fp32, with the timestep kept away from the references."""
     folder = tmp_path_factory.mktemp("models") / "tiny-firered-fp32"
     return build_tiny_model(folder, dtype=torch.float32, zero_cond_t=True)
+
+
+@pytest.fixture(scope="module")
+def quick() -> Iterator[None]:
+    """Edits of this module let the text encoder see small pictures."""
+    with quick_edits():
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -8,10 +8,11 @@ run it was meant for; every node and every element of a list then sees it, and n
 from __future__ import annotations
 
 from collections import deque
-from typing import Any
 
 import comfy.model_management
 from server import PromptServer
+
+from .noticing import notice
 
 # Bounded: runs of long ago never come back.
 _cancelled_runs: deque[str] = deque(maxlen=64)
@@ -36,14 +37,9 @@ def remember_cancel(run_id: str) -> None:
 
 def notice_presses() -> None:
     """From now on every press of Cancel is noticed the moment ComfyUI takes it."""
-    original = comfy.model_management.interrupt_current_processing
-    if getattr(original, "noticed_by_firered", False):
-        return
+    notice("interrupt_current_processing", _pressed)
 
-    def noticed(value: bool = True) -> Any:
-        if value:
-            remember_cancel(PromptServer.instance.last_prompt_id)
-        return original(value)
 
-    noticed.noticed_by_firered = True  # type: ignore[attr-defined]
-    comfy.model_management.interrupt_current_processing = noticed
+def _pressed(value: bool = True) -> None:
+    if value:
+        remember_cancel(PromptServer.instance.last_prompt_id)

@@ -17,7 +17,7 @@ _DATA_NAME = "firered"
 
 
 def file(kind: str, name: str) -> Path:
-    """The model file of that name; only what is listed can be named."""
+    """The model file of that name in one of ComfyUI's folders, and nowhere else."""
     found = folder_paths.get_full_path(kind, name)
     if found is None:
         raise MissingModelError(

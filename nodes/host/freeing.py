@@ -11,28 +11,19 @@ from collections.abc import Callable
 from typing import Any
 from weakref import WeakMethod
 
-import comfy.model_management
+from .noticing import notice
 
 _listeners: list[WeakMethod[Any]] = []
 
 
 def on_free(forget: Callable[[], None]) -> None:
     """Call the bound method ``forget`` when the artist frees memory, while its object lives."""
-    _notice_frees()
+    notice("unload_all_models", _tell)
     _listeners[:] = [listener for listener in _listeners if listener() is not None]
     _listeners.append(WeakMethod(forget))
 
 
-def _notice_frees() -> None:
-    original = comfy.model_management.unload_all_models
-    if getattr(original, "noticed_by_firered", False):
-        return
-
-    def noticed() -> Any:
-        for listener in list(_listeners):
-            if (forget := listener()) is not None:
-                forget()
-        return original()
-
-    noticed.noticed_by_firered = True  # type: ignore[attr-defined]
-    comfy.model_management.unload_all_models = noticed
+def _tell() -> None:
+    for listener in list(_listeners):
+        if (forget := listener()) is not None:
+            forget()

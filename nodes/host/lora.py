@@ -30,7 +30,7 @@ ALIASES = (
 
 _TENSOR_OF_A_LAYER = re.compile(
     r"\.(lora_(A|B|up|down|mid)(\.\w+)?(\.weight)?|lora\.(up|down)\.weight|alpha|dora_scale"
-    r"|lok?r_\w+|lokr_\w+|hada_\w+|diff|diff_b|w_norm|b_norm|set_weight)$"
+    r"|lokr_\w+|hada_\w+|diff|diff_b|w_norm|b_norm|set_weight)$"
 )
 
 

@@ -72,8 +72,7 @@ class LocalEngine:
         if own is None:
             return prepare(request)
         request = replace(request, num_inference_steps=own.steps, guidance_scale=own.guidance_scale)
-        notice = f"{own.source} sets {own.steps} steps and guidance {own.guidance_scale:g}"
-        return prepare(request, notice)
+        return prepare(request, f"{own.source} {own}")
 
 
 class _Run:

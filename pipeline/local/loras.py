@@ -42,7 +42,7 @@ def use_lora(
         )
     use = LoraUse(file.stem, strength, found.matched, found.total)
     own = lightning_schedule(file.stem) if use_its_schedule and strength > 0 else None
-    host.say("\n".join([str(use), *([_says(own)] if own else [])]))
+    host.say("\n".join([str(use), *([str(own)] if own else [])]))
     return model.with_lora(found.handles, use, own)
 
 
@@ -55,7 +55,3 @@ def lightning_schedule(name: str) -> OwnSchedule | None:
     if not STEPS[0] <= steps <= STEPS[1]:
         steps = LIGHTNING_STEPS  # a count of training steps, as trainers put into names
     return OwnSchedule(name, steps, guidance_scale=1.0, shift=LIGHTNING_SHIFT)
-
-
-def _says(own: OwnSchedule) -> str:
-    return f"sets {own.steps} steps and guidance {own.guidance_scale:g}"

@@ -42,6 +42,9 @@ class OwnSchedule:
     guidance_scale: float
     shift: float
 
+    def __str__(self) -> str:
+        return f"sets {self.steps} steps and guidance {self.guidance_scale:g}"
+
 
 @dataclass(frozen=True)
 class FireRedModel:

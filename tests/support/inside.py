@@ -45,11 +45,20 @@ def bridge() -> Any:
 
 
 class InsideHost(PlainHost):
-    """Real layers, memory management and LoRAs of ComfyUI; reports go nowhere."""
+    """Real layers, memory management and LoRAs of ComfyUI; reports go nowhere.
 
-    def __init__(self, *, cancelled: Callable[[], bool] = lambda: False) -> None:
+    ``vocabulary`` stands in for Qwen2.5's: the tiny model's is enough where no prompt is read.
+    """
+
+    def __init__(
+        self,
+        vocabulary: Path | None = None,
+        *,
+        cancelled: Callable[[], bool] = lambda: False,
+    ) -> None:
         super().__init__("cpu", cancelled=cancelled)
         self._bridge = bridge()
+        self._vocabulary = vocabulary or Path(self._bridge.folders.tokenizer_folder())
 
     @property
     def layers(self) -> LayerKit:
@@ -58,7 +67,7 @@ class InsideHost(PlainHost):
 
     @property
     def tokenizer_folder(self) -> Path:
-        return Path(self._bridge.folders.tokenizer_folder())
+        return self._vocabulary
 
     def manage(self, module: nn.Module) -> Handle:
         handle: Handle = self._bridge.memory.ManagedModule(module)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,6 @@ from firered_edit.pipeline.local.weights import load_folder
 from firered_edit.pipeline.request import EditRequest
 from support.inside import InsideHost
 from support.kinds import MakeReference
-from support.quick import quick_edits
 from support.real_size import real_vae
 
 STILL = Mode(still=True)
@@ -29,10 +27,7 @@ LARGER_THAN_A_TILE = [(384, 32), (32, 320), (288, 16)]
 PHASES = ["encode", "decode"]
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _quick() -> Iterator[None]:
-    with quick_edits():
-        yield
+pytestmark = pytest.mark.usefixtures("quick")
 
 
 @pytest.fixture(scope="module")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -24,7 +24,6 @@ from firered_edit.pipeline.local.weights import load_folder
 from firered_edit.pipeline.request import EditRequest
 from support.inside import InsideHost, bridge
 from support.kinds import MakeReference
-from support.quick import quick_edits
 
 
 def _value(kilobytes: int, fill: float = 0.0) -> Value:
@@ -186,10 +185,7 @@ class _Count:
         self._stack.callback(layer.register_forward_hook(count).remove)
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _quick() -> Iterator[None]:
-    with quick_edits():
-        yield
+pytestmark = pytest.mark.usefixtures("quick")
 
 
 @pytest.fixture(scope="module")
@@ -344,7 +340,7 @@ def inside(tiny_model: Path) -> FireRedModel:
 
 
 def _manager() -> Any:
-    return bridge().freeing.comfy.model_management
+    return bridge().memory.comfy.model_management
 
 
 def test_the_button_that_frees_memory_empties_the_cache(

@@ -27,13 +27,8 @@ from firered_edit.pipeline.local.weights import load_folder
 from firered_edit.pipeline.preparation import prepare
 from firered_edit.pipeline.request import EditRequest
 from support.kinds import MakeReference
-from support.quick import quick_edits
 
-
-@pytest.fixture(scope="module", autouse=True)
-def _quick_edits() -> Iterator[None]:
-    with quick_edits():
-        yield
+pytestmark = pytest.mark.usefixtures("quick")
 
 
 @pytest.fixture(scope="module")

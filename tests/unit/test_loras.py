@@ -50,16 +50,11 @@ SEEN = 1e-4
 
 
 class Listening(InsideHost):
-    """A host that keeps what was said, with the tiny model's vocabulary."""
+    """A host that keeps what was said."""
 
     def __init__(self, vocabulary: Path) -> None:
-        super().__init__()
-        self._vocabulary = vocabulary
+        super().__init__(vocabulary)
         self.said: list[str] = []
-
-    @property
-    def tokenizer_folder(self) -> Path:
-        return self._vocabulary
 
     def say(self, text: str) -> None:
         self.said.append(text)

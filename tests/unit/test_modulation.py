@@ -27,7 +27,6 @@ from firered_edit.pipeline.local.weights import load_folder
 from firered_edit.pipeline.request import EditRequest
 from support.inside import InsideHost, bridge
 from support.kinds import MakeReference
-from support.quick import quick_edits
 from support.real_size import real_transformer
 
 CPU = torch.device("cpu")
@@ -36,10 +35,7 @@ STEPS = 3
 HOSTS = {"plain": PlainHost, "inside ComfyUI": InsideHost}
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _quick() -> Iterator[None]:
-    with quick_edits():
-        yield
+pytestmark = pytest.mark.usefixtures("quick")
 
 
 @pytest.fixture(scope="module", params=[False, True], ids=["one time", "zero_cond_t"])

@@ -63,19 +63,7 @@ WRONG = 20 * TOLERANCE
 """Beyond it is every format whose scales are ignored."""
 
 
-class OtherWords(InsideHost):
-    """A host with the tiny model's vocabulary: enough for everything but reading prompts."""
-
-    def __init__(self, vocabulary: Path, *, cancelled: Callable[[], bool] = lambda: False) -> None:
-        super().__init__(cancelled=cancelled)
-        self._vocabulary = vocabulary
-
-    @property
-    def tokenizer_folder(self) -> Path:
-        return self._vocabulary
-
-
-class ReadsNothing(OtherWords):
+class ReadsNothing(InsideHost):
     """Fails the test when a weight is read."""
 
     @property
@@ -85,7 +73,7 @@ class ReadsNothing(OtherWords):
 
 @pytest.fixture(scope="module")
 def host(tiny_model: Path) -> InsideHost:
-    return OtherWords(tiny_model / "tokenizer")
+    return InsideHost(tiny_model / "tokenizer")
 
 
 @pytest.fixture
@@ -611,7 +599,7 @@ def test_a_text_encoder_may_come_without_its_language_head(
 
 def test_loading_files_can_be_cancelled(files: ModelFiles, tiny_model: Path) -> None:
     with pytest.raises(EditCancelled):
-        load_files(files, "auto", OtherWords(tiny_model / "tokenizer", cancelled=lambda: True))
+        load_files(files, "auto", InsideHost(tiny_model / "tokenizer", cancelled=lambda: True))
 
 
 def test_files_need_a_vocabulary(files: ModelFiles) -> None:

@@ -20,13 +20,8 @@ from firered_edit.pipeline.local.weights import load_folder
 from firered_edit.pipeline.request import EditRequest
 from support.inside import InsideHost, bridge
 from support.kinds import MakeReference
-from support.quick import quick_edits
 
-
-@pytest.fixture(scope="module", autouse=True)
-def _quick() -> Iterator[None]:
-    with quick_edits():
-        yield
+pytestmark = pytest.mark.usefixtures("quick")
 
 
 @dataclass
