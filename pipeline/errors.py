@@ -8,10 +8,16 @@ FireRedError
 │   ├── MissingModelError
 │   ├── BrokenModelError
 │   ├── DownloadError
+│   ├── JournalError
 │   └── MissingKeyError
 ├── CostError           the edit would cost more than allowed
-├── RemoteError         fal refused, failed or could not be reached
+├── RemoteError         fal refused, failed or could not be reached; what was ordered stays ordered
 │   ├── RejectedError   fal refused the request as it stands
+│   ├── AccountError    fal refused the key or the account behind it
+│   ├── JobFailedError  the job came to its end without a picture
+│   ├── JobGoneError    fal does not know the job, or no longer
+│   ├── UncertainError  fal may have accepted the edit, and nobody can say yet
+│   ├── UncollectedError    an earlier edit like this one waits to be collected
 │   └── RemoteTimeoutError
 └── ResultError         an answer came, but it is not a picture to show
     └── FlaggedError    the safety checker withheld it
@@ -76,6 +82,10 @@ class DownloadError(SetupError):
     """A model could not be fetched from the hub."""
 
 
+class JournalError(SetupError):
+    """The journal of paid edits cannot be read or written."""
+
+
 class MissingKeyError(SetupError):
     """No fal key was found."""
 
@@ -90,6 +100,29 @@ class RemoteError(FireRedError):
 
 class RejectedError(RemoteError):
     """fal refused the request as it stands; sending it again will not help."""
+
+
+class AccountError(RemoteError):
+    """fal does not know the key, or its account is locked or out of credit.
+
+    Says nothing about a job that was accepted before: that can still be collected.
+    """
+
+
+class JobFailedError(RemoteError):
+    """The job has come to its end without a picture; fal does not bill that."""
+
+
+class JobGoneError(RemoteError):
+    """fal does not know the job: it was cancelled in the queue, or its result has expired."""
+
+
+class UncertainError(RemoteError):
+    """The edit was sent and no answer came: fal may have accepted it, and may bill it."""
+
+
+class UncollectedError(RemoteError):
+    """An earlier edit that differs in its seed alone is unfinished, or was never delivered."""
 
 
 class RemoteTimeoutError(RemoteError):
