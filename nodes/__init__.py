@@ -6,11 +6,16 @@ from comfy_api.latest import ComfyExtension, io
 
 from .edit_fal import FireRedEditFal
 from .edit_local import FireRedEdit
+from .host import collecting, routes
 from .model import FireRedLoadLora, FireRedLoadModel
 
 
 class FireRedExtension(ComfyExtension):
     """The pack, as ComfyUI asks for it."""
+
+    async def on_load(self) -> None:
+        routes.register()
+        collecting.follow_at_start()
 
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
         return [FireRedLoadModel, FireRedLoadLora, FireRedEdit, FireRedEditFal]

@@ -8,7 +8,8 @@ from typing import Any
 from comfy_api.latest import io
 
 from ..pipeline.fal.engine import FalEngine, FalOptions
-from .host import image_device, image_dtype, in_own_thread, node_run
+from ..pipeline.request import EditResult
+from .host import ComfyHost, image_device, image_dtype, in_own_thread, node_run
 from .inputs import (
     CATEGORY,
     SEARCH_ALIASES,
@@ -53,10 +54,15 @@ class FireRedEditFal(EditNode):
         size: dict[str, Any] | None = None,
         **widgets: Any,
     ) -> io.NodeOutput:
-        with node_run() as host:
+        def edit(host: ComfyHost) -> EditResult:
             options = FalOptions(**{name: widgets.pop(name) for name in _OPTIONS})
             request = to_request(images=images or {}, size=size, **widgets)
-            result = await in_own_thread(lambda: FalEngine(host).edit(request, options))
+            return FalEngine(host).edit(request, options)
+
+        with node_run() as host:
+            # Nothing may be raised before this: of a list, ComfyUI would then leave the elements
+            # behind that have begun already.
+            result = await in_own_thread(lambda: edit(host))
             return to_output(result, image_device(), image_dtype())
 
 

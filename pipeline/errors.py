@@ -53,6 +53,11 @@ class FireRedError(Exception):
         self.remedy = remedy
         super().__init__(f"{self.problem} {remedy}")
 
+    def about(self, subject: str) -> None:
+        """Put ``subject`` before what happened: the error was raised where it is not known."""
+        self.problem = clean(f"{subject}: {self.problem}", MAX_LENGTH - len(self.remedy))
+        self.args = (f"{self.problem} {self.remedy}",)
+
 
 class InputError(FireRedError):
     """An input is missing, out of range or names something that is not there."""

@@ -141,8 +141,25 @@ class LoraResult:
     total: int
 
 
+@dataclass(frozen=True)
+class RemoteSettings:
+    """What whoever runs this machine chose for edits on fal.
+
+    ``window`` jobs are at fal at once; ``daily_limit`` is in US dollars, None for no limit;
+    ``upload_lifetime_s`` is how long fal keeps reference pictures that were uploaded.
+    """
+
+    window: int = 16
+    daily_limit: float | None = None
+    upload_lifetime_s: int = 24 * 3600
+
+
 class RemoteHost(Reporter, Protocol):
     """What the fal engine needs besides."""
+
+    @property
+    def settings(self) -> RemoteSettings:
+        """As they are now."""
 
     @property
     def run_id(self) -> str:
@@ -151,6 +168,13 @@ class RemoteHost(Reporter, Protocol):
     @property
     def data_folder(self) -> Path:
         """Where key file and journal live; readable by this user only."""
+
+    def when_run_ends(self, tell: Callable[[bool], None]) -> None:
+        """Call ``tell`` once, from any thread, when the run has ended.
+
+        It is told whether the run went well to its end: only then does the artist have what the
+        edit returned.
+        """
 
 
 class PlainHandle:
@@ -232,6 +256,14 @@ class PlainHost:
     @property
     def data_folder(self) -> Path:
         return self._data_folder or user_data_folder()
+
+    @property
+    def settings(self) -> RemoteSettings:
+        return RemoteSettings()
+
+    def when_run_ends(self, tell: Callable[[bool], None]) -> None:
+        # The caller has what the edit returns.
+        tell(True)
 
     @property
     def total_memory(self) -> int:

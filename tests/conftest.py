@@ -21,7 +21,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 load_pack()
 
-pytest_plugins = ["support.server_fixtures"]
+pytest_plugins = ["support.server_fixtures", "support.fal_fixtures"]
 
 # These need the pack.
 from firered_edit.pipeline.geometry import MatchImage  # noqa: E402

@@ -13,8 +13,8 @@ from comfy_execution.utils import get_executing_context
 from server import PromptServer
 
 from ...pipeline.errors import EditCancelled, FireRedError
-from ...pipeline.host import Handle, LayerKit, LoraResult
-from . import cancelling, folders, freeing, lora, memory
+from ...pipeline.host import Handle, LayerKit, LoraResult, RemoteSettings
+from . import cancelling, endings, folders, freeing, lora, memory, settings
 from .layers import ComfyKit
 from .previews import Previews
 
@@ -64,6 +64,13 @@ class ComfyHost:
     @property
     def data_folder(self) -> Path:
         return folders.data_folder()
+
+    @property
+    def settings(self) -> RemoteSettings:
+        return settings.remote()
+
+    def when_run_ends(self, tell: Callable[[bool], None]) -> None:
+        endings.when_run_ends(self.run_id, tell)
 
     @property
     def device(self) -> torch.device:

@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
 import folder_paths
 
 from ...pipeline.errors import SetupError
+from ...pipeline.host import RemoteSettings
 
 _ALLOW_DOWNLOADS = "FireRed.AllowDownloads"
+
+_WINDOW = "FireRed.Window"
+_DAILY_LIMIT = "FireRed.DailyLimit"
+_UPLOAD_HOURS = "FireRed.UploadHours"
+
+WINDOW = (1, 64)
+UPLOAD_HOURS = (1, 24 * 30)
 
 _USER = "default"
 """With several users nobody knows whose run this is; then only whoever runs the machine counts."""
@@ -23,6 +32,27 @@ def check_downloads_allowed(name: str, size: int) -> None:
             f"{name} is not on this machine, and downloads are not allowed ({size / 1e9:.1f} GB).",
             "Allow them in Settings > FireRed > Downloads, then run again.",
         )
+
+
+def remote() -> RemoteSettings:
+    """What holds for edits on fal now; a value that makes no sense counts as not set."""
+    default = RemoteSettings()
+    window = _number(_WINDOW, WINDOW) or default.window
+    limit = _number(_DAILY_LIMIT, (0.0, math.inf))
+    hours = _number(_UPLOAD_HOURS, UPLOAD_HOURS)
+    return RemoteSettings(
+        window=int(window),
+        # Zero, where the setting stands at first, is no limit.
+        daily_limit=limit or None,
+        upload_lifetime_s=int(hours * 3600) if hours else default.upload_lifetime_s,
+    )
+
+
+def _number(name: str, allowed: tuple[float, float]) -> float | None:
+    value = _setting(name)
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    return value if allowed[0] <= value <= allowed[1] else None
 
 
 def _setting(name: str) -> Any:

@@ -8,35 +8,24 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from concurrent.futures import Future
-from threading import BoundedSemaphore, Thread
 from typing import TypeVar
+
+from ...pipeline.crew import Crew
+from . import settings
 
 T = TypeVar("T")
 
-MAX_EDITS = 16
-"""Remote edits in flight at once; further ones wait their turn."""
+AHEAD = 4
+"""Edits that encode and upload while those in the window are at fal."""
 
-_slots = BoundedSemaphore(MAX_EDITS)
+_crew = Crew("firered-fal", size=1)
 
 
 async def in_own_thread(work: Callable[[], T]) -> T:
     """Run ``work`` beside the event loop.
 
     Work that has begun goes on to its end even if this task is cancelled, as ComfyUI does when
-    another node fails; work that still waits for a slot is dropped.
+    another node fails; work that still waits for its turn is dropped.
     """
-    outcome: Future[T] = Future()
-    # A daemon, unlike a pool's threads: closing ComfyUI must not wait for a remote job.
-    Thread(target=_run, args=(work, outcome), name="firered-fal", daemon=True).start()
-    return await asyncio.wrap_future(outcome)
-
-
-def _run(work: Callable[[], T], outcome: Future[T]) -> None:
-    with _slots:
-        if not outcome.set_running_or_notify_cancel():
-            return
-        try:
-            outcome.set_result(work())
-        except BaseException as error:  # noqa: BLE001 - handed on whole to whoever awaits it
-            outcome.set_exception(error)
+    _crew.size = settings.remote().window + AHEAD
+    return await asyncio.wrap_future(_crew.submit(work))

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import math
+import re
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-import requests
-
-from ..errors import FireRedError, RejectedError, RemoteError, ResultError, clean
+from ..errors import RemoteError, ResultError, clean
+from .hosts import ENDPOINT, Hosts
+from .transport import Reply
 
 LOOK_FIRST = "Look at fal.ai/dashboard before running again: it may finish and be billed."
 """What to do about a job whose outcome is not known here."""
@@ -16,6 +19,13 @@ LOOK_FIRST = "Look at fal.ai/dashboard before running again: it may finish and b
 MAX_LOG_LINE = 120
 
 State = Literal["IN_QUEUE", "IN_PROGRESS", "COMPLETED"]
+Cancellation = Literal["accepted", "finished", "unknown", "unreachable"]
+"""fal's word on a cancel; "unreachable" where it could not be asked or would not say."""
+
+Size = tuple[int, int]
+"""Width and height in pixels."""
+
+_REQUEST_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
 @dataclass(frozen=True)
@@ -39,7 +49,10 @@ class Status:
 
 @dataclass(frozen=True)
 class Answer:
-    """A finished job. ``units`` are the billed ones, None where fal does not say."""
+    """A finished job. ``flagged`` and ``sizes``, as declared, go with ``urls`` one to one.
+
+    ``units`` are the billed ones, None where fal does not say; ``timings`` are in seconds.
+    """
 
     urls: list[str]
     flagged: list[bool]
@@ -47,117 +60,154 @@ class Answer:
     prompt: str | None
     timings: dict[str, Any] = field(default_factory=dict)
     units: float | None = None
+    sizes: list[Size | None] = field(default_factory=list)
+
+    @property
+    def inference_s(self) -> float | None:
+        """Seconds the model worked, None where fal does not say."""
+        return _number(self.timings.get("inference"))
+
+    def to_document(self) -> dict[str, Any]:
+        """As plain JSON. ``ValueError`` for a picture inside the answer: too large to be kept."""
+        if any(url[:5].lower() == "data:" for url in self.urls):
+            raise ValueError("a picture inside the answer")
+        return {
+            "images": [
+                _picture_document(*pair) for pair in zip(self.urls, self._sizes(), strict=True)
+            ],
+            "has_nsfw_concepts": self.flagged,
+            "seed": self.seed,
+            "prompt": self.prompt,
+            "timings": self.timings,
+            "units": self.units,
+        }
+
+    def _sizes(self) -> list[Size | None]:
+        return self.sizes or [None] * len(self.urls)
+
+    @classmethod
+    def from_document(cls, document: dict[str, Any]) -> Answer:
+        """What ``to_document`` wrote; ``ValueError`` if it holds no picture."""
+        try:
+            return _answer(document, _number(document.get("units")))
+        except ResultError as error:
+            raise ValueError(error.problem) from None
 
 
-def read_job(response: requests.Response) -> Job:
-    """The submit's answer; ``RemoteError`` if it does not name the job."""
-    body = read_object(response)
-    try:
-        return Job(*(str(body[key]) for key in _JOB_KEYS))
-    except KeyError as error:
-        raise RemoteError(f"fal's answer to the submit lacks {error}.", LOOK_FIRST) from None
+def _picture_document(url: str, size: Size | None) -> dict[str, Any]:
+    width, height = size or (None, None)
+    return {"url": url, "width": width, "height": height}
 
 
-_JOB_KEYS = ("request_id", "status_url", "response_url", "cancel_url")
+def is_request_id(value: object) -> bool:
+    return isinstance(value, str) and _REQUEST_ID.fullmatch(value) is not None
 
 
-def read_status(body: object) -> Status | None:
-    """One status document, from polling or from the stream; None for a state yet unheard of."""
+def job_named(hosts: Hosts, request_id: str) -> Job:
+    """The job of this id, with the addresses that the queue has for it."""
+    base = f"{hosts.queue}/{ENDPOINT}/requests/{request_id}"
+    return Job(request_id, f"{base}/status", base, f"{base}/cancel")
+
+
+def trusted(hosts: Hosts, job: Job) -> Job:
+    """``job`` with addresses that may be shown the key: the asked origin's, else built anew."""
+    with suppress(RemoteError):
+        for url in (job.status_url, job.response_url, job.cancel_url):
+            hosts.check_job_url(url)
+        return job
+    return job_named(hosts, job.request_id)
+
+
+def read_status(body: object, seen: set[tuple[str, str]]) -> Status | None:
+    """One status document, polled or streamed; None for a state yet unheard of.
+
+    ``seen`` remembers the log lines: polling repeats the whole list, the stream tells new ones,
+    and a stream opened again begins anywhere.
+    """
     if not isinstance(body, dict):
         return None
     state = body.get("status")
     if state not in ("IN_QUEUE", "IN_PROGRESS", "COMPLETED"):
         return None
     position = body.get("queue_position")
-    lines = [line.get("message") for line in log_of(body) if isinstance(line, dict)]
-    return Status(
-        state,
-        position if isinstance(position, int) else None,
-        tuple(clean(line, MAX_LOG_LINE) for line in lines if isinstance(line, str)),
-    )
+    return Status(state, _whole(position), tuple(_new_lines(_list(body.get("logs")), seen)))
 
 
-def log_of(body: dict[str, Any]) -> list[Any]:
-    """The log entries of a status document."""
-    return _list(body.get("logs"))
+def _new_lines(entries: list[Any], seen: set[tuple[str, str]]) -> list[str]:
+    lines = []
+    for entry in entries:
+        message = entry.get("message") if isinstance(entry, dict) else None
+        if (
+            isinstance(message, str)
+            and (line := (str(entry.get("timestamp")), message)) not in seen
+        ):
+            seen.add(line)
+            lines.append(clean(message, MAX_LOG_LINE))
+    return lines
 
 
-def read_answer(response: requests.Response) -> Answer:
-    """The result; ``ResultError`` if it holds no picture."""
-    body = read_object(response)
+def read_answer(reply: Reply) -> Answer:
+    """The result; ``ResultError`` if it holds no picture, ``ValueError`` if it is no JSON."""
+    return _answer(read_object(reply.body), _number(reply.headers.get("x-fal-billable-units")))
+
+
+def _answer(body: dict[str, Any], units: float | None) -> Answer:
     images, flags = _list(body.get("images")), _list(body.get("has_nsfw_concepts"))
     paired = [
-        (image["url"], index < len(flags) and bool(flags[index]))
+        (image, index < len(flags) and bool(flags[index]))
         for index, image in enumerate(images)
         if isinstance(image, dict) and isinstance(image.get("url"), str)
     ]
     if not paired:
         raise ResultError("fal answered without a picture.", LOOK_FIRST)
-    seed, prompt, timings = body.get("seed"), body.get("prompt"), body.get("timings")
+    prompt, timings = body.get("prompt"), body.get("timings")
     return Answer(
-        urls=[url for url, _ in paired],
+        urls=[image["url"] for image, _ in paired],
         flagged=[flag for _, flag in paired],
-        seed=seed if isinstance(seed, int) else None,
+        seed=_whole(body.get("seed")),
         prompt=prompt if isinstance(prompt, str) else None,
-        timings=timings if isinstance(timings, dict) else {},
-        units=_units(response),
+        timings=_numbers(timings if isinstance(timings, dict) else {}),
+        units=units,
+        sizes=[_size(image) for image, _ in paired],
     )
+
+
+def _size(image: dict[str, Any]) -> Size | None:
+    width, height = _whole(image.get("width")), _whole(image.get("height"))
+    return (width, height) if width and height else None
 
 
 def _list(value: object) -> list[Any]:
     return value if isinstance(value, list) else []
 
 
-def _units(response: requests.Response) -> float | None:
-    try:
-        units = float(response.headers["x-fal-billable-units"])
-    except (KeyError, ValueError):
+def _whole(value: object) -> int | None:
+    """A whole number that is not negative."""
+    return value if type(value) is int and value >= 0 else None
+
+
+def _number(value: object) -> float | None:
+    """A number, or the text of one, that is finite and not negative."""
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
         return None
-    return units if math.isfinite(units) else None
-
-
-def read_object(response: requests.Response) -> dict[str, Any]:
-    """The body as a JSON object, else ``RemoteError``."""
     try:
-        body = response.json()
-    except ValueError:
-        body = None
-    if not isinstance(body, dict):
-        raise RemoteError("fal's answer is not readable.", LOOK_FIRST)
-    return body
+        number = float(value)
+    except (ValueError, OverflowError):
+        return None
+    return number if math.isfinite(number) and number >= 0 else None
 
 
-def refusal(response: requests.Response, secret: str) -> FireRedError:
-    """The typed error for an answer that is not a success; ``secret`` is taken out of its words."""
-    code, words = response.status_code, _words(response).replace(secret, "(key)")
-    if code == 401:
-        return RejectedError(
-            "fal does not know this key.", "Check FAL_KEY at fal.ai/dashboard/keys."
-        )
-    if code == 403:
-        return RejectedError(f"fal refuses this account: {words}.", "See fal.ai/dashboard/billing.")
-    if code == 422:
-        return RejectedError(f"fal rejected the request: {words}.", "Change that input.")
-    if code == 429:
-        return RemoteError(
-            "fal has too many requests from this account.", "Wait a moment and run again."
-        )
-    if code == 404:
-        return RemoteError("fal no longer knows this job.", "Run the edit again.")
-    return RemoteError(f"fal failed with status {code}: {words}.", "Run the edit again later.")
+def _numbers(values: dict[str, Any]) -> dict[str, float]:
+    read = {name: _number(value) for name, value in values.items()}
+    return {name: number for name, number in read.items() if number is not None}
 
 
-def _words(response: requests.Response) -> str:
-    """fal's own words: a sentence, or the fields at fault with what is wrong with each."""
+def read_object(body: bytes) -> dict[str, Any]:
+    """``body`` as a JSON object, else ``ValueError``."""
     try:
-        detail = response.json()["detail"]
-    except (ValueError, KeyError, TypeError):
-        return response.reason or "no reason given"
-    if not isinstance(detail, list):
-        return str(detail).rstrip(".")
-    return "; ".join(_field_words(entry) for entry in detail if isinstance(entry, dict))
-
-
-def _field_words(entry: dict[str, Any]) -> str:
-    location = [str(part) for part in _list(entry.get("loc")) if part != "body"]
-    return f"{'.'.join(location) or 'request'}: {entry.get('msg', 'invalid')}"
+        document = json.loads(body)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+    if not isinstance(document, dict):
+        raise ValueError("not an object")
+    return document

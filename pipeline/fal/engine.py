@@ -1,35 +1,42 @@
-"""One edit on fal: check, price, send, wait, fetch."""
+"""One edit on fal: check, price, place the order, wait, bring the pictures home."""
 
 from __future__ import annotations
 
-import base64
-import binascii
-import os
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
-from functools import cache, partial
 
-import requests
-import torch
-
-from ..canvas import restore
-from ..errors import EditCancelled, FlaggedError, RemoteError, ResultError
+from ..errors import (
+    EditCancelled,
+    JobFailedError,
+    JobGoneError,
+    JournalError,
+    RemoteError,
+    RemoteTimeoutError,
+    ResultError,
+)
 from ..host import RemoteHost
-from ..images import Pixels, check_shown, decode, to_tensor
 from ..preparation import Prepared, Stopwatch, prepare
 from ..request import TRAINED_REFERENCES, EditRequest, EditResult
-from .answers import Answer, Job
-from .client import FalClient, new_session
-from .hosts import ENDPOINT, Hosts
-from .keys import find_key
-from .payload import FalOptions, build_payload, data_uri
-from .pricing import Estimate, budget, cost_of, estimate
-from .waiting import attend, submit, wait
+from .cancelling import cancel
+from .collecting import collector_in
+from .connecting import Connection, connect
+from .desk import Desk
+from .finishing import Finished, Finisher, ending, kept, was_cancelled
+from .handover import Handover
+from .journal import Entry, journal_in, new_visit
+from .orders import order_of
+from .packing import Packing
+from .payload import FalOptions
+from .placing import Placing
+from .pricing import estimate
+from .sending import Sender
+from .waiting import Watch, attend
 
 __all__ = ["FalEngine", "FalOptions"]
 
-DOWNLOAD_TRIES = 3
+MAX_ORDERS = 3
+"""How often an edit is ordered because the job it found had been cancelled meanwhile."""
 
 
 class FalEngine:
@@ -41,27 +48,16 @@ class FalEngine:
     def edit(self, request: EditRequest, options: FalOptions) -> EditResult:
         """Run ``request``; blocks until the pictures are here.
 
-        Key, inputs and price are checked before anything is sent. Raises ``FireRedError``, or
-        ``EditCancelled`` after telling fal to stop.
+        Key, inputs and price are checked before anything is sent. An edit that is at fal already,
+        or was finished before, is not ordered again. Raises ``FireRedError``, or ``EditCancelled``
+        after telling fal to stop.
         """
+        if self._host.cancelled():
+            raise EditCancelled
         prepared = _with_notice(prepare(request))
         options.check()
-        hosts = Hosts.from_environment(os.environ)
-        key = find_key(os.environ, self._host.data_folder)
-        client = FalClient(key, hosts, _session())
-        price = estimate(prepared.plan.canvas, request.num_images)
-        budget.reserve(self._host.run_id, price, options.max_cost)
-        return _Run(prepared, options, client, self._host, price).carry_out()
-
-
-@contextmanager
-def _naming(job: Job) -> Iterator[None]:
-    """Put the request id, by which fal's dashboard finds the job, into every error of it."""
-    try:
-        yield
-    except RemoteError as error:
-        named = f"Request {job.request_id}: {error.problem}"
-        raise type(error)(named, error.remedy) from error
+        connection = connect(self._host.data_folder)
+        return _Run(prepared, options, connection, self._host).carry_out()
 
 
 def _with_notice(prepared: Prepared) -> Prepared:
@@ -75,122 +71,130 @@ def _with_notice(prepared: Prepared) -> Prepared:
     return replace(prepared, notices=(*prepared.notices, notice))
 
 
-@cache
-def _session() -> requests.Session:
-    return new_session()
-
-
 class _Run:
     """One edit on its way through fal."""
 
     def __init__(
-        self,
-        prepared: Prepared,
-        options: FalOptions,
-        client: FalClient,
-        host: RemoteHost,
-        price: Estimate,
+        self, prepared: Prepared, options: FalOptions, connection: Connection, host: RemoteHost
     ) -> None:
         self._prepared = prepared
         self._options = options
-        self._client = client
         self._host = host
-        self._price = price
-        self._watch = Stopwatch()
-        self._returned: list[str] = []
+        self._stopwatch = Stopwatch()
+        self._places = ExitStack()
+        price = estimate(prepared.plan.canvas, prepared.request.num_images)
+        with self._stopwatch.phase("place"):
+            pictures = prepared.placed_references()
+        order = order_of(prepared, options, pictures, connection.key, price)
+        journal = journal_in(host.data_folder)
+        visit = new_visit(host.run_id)
+        self._desk = Desk(connection.client(), journal, host, order, visit)
+        storage = connection.storage(journal, host.settings.upload_lifetime_s)
+        sender = Sender(storage, options.upload_quality)
+        self._packing = Packing(
+            self._desk, prepared, options, pictures, price, sender, self._places, self._stopwatch
+        )
+        self._placing = Placing(self._desk, self._packing)
 
     def carry_out(self) -> EditResult:
-        with self._watch.phase("send"):
-            job = self._submit()
-        with _naming(job):
-            with self._watch.phase("wait"):
-                wait(self._client, job, self._host)
-            with self._watch.phase("fetch"):
-                answer = attend(partial(self._client.result, job), self._host)
-                images, withheld = self._fetch(answer)
+        try:
+            result = self._edit()
+        except BaseException:
+            self._leave()
+            raise
+        self._host.when_run_ends(self._ended)
+        return result
+
+    def _edit(self) -> EditResult:
+        entry, done = self._finished()
+        source = "disk" if entry.state == "done" else "fal" if self._placing.sent else "attached"
+        handover = Handover(self._prepared, self._options, entry, done)
+        try:
+            result = handover.result(source, self._packing.sent, self._stopwatch)
+        except ResultError:
+            # There is nothing else to have of this job: it is not offered again.
+            self._desk.journal.delivered(entry.key)
+            raise
         self._host.progress(100, 100)
-        self._host.say("\n".join([self._prepared.summary(), *withheld, _cost_line(answer)]))
-        return self._result(job, answer, images, withheld)
+        self._host.say(handover.summary(source))
+        return result
 
-    def _submit(self) -> Job:
-        self._host.say(f"uploading, {self._price}")
-        self._host.progress(0, 100)
-        quality = self._options.upload_quality
-        urls = [data_uri(pixels, quality) for pixels in self._prepared.placed_references()]
-        if self._host.cancelled():
-            raise EditCancelled
-        payload = build_payload(self._prepared, self._options, urls)
-        return submit(lambda: self._client.submit(payload), self._client, self._host)
+    def _finished(self) -> tuple[Entry, Finished]:
+        """The job with its pictures, ordered as often as it takes and paid once."""
+        for _ in range(MAX_ORDERS - 1):
+            entry = self._placing.place()
+            try:
+                return entry, self._bring(entry)
+            except (JobGoneError, JobFailedError) as error:
+                if self._placing.sent or not was_cancelled(error):
+                    raise
+                self._host.say("the earlier order was cancelled: ordering anew")
+        entry = self._placing.place()
+        return entry, self._bring(entry)
 
-    def _fetch(self, answer: Answer) -> tuple[torch.Tensor, list[str]]:
-        """The pictures that may be shown, (B, H, W, 3), and a notice for each that may not."""
-        withheld = [
-            f"the safety checker withheld picture {number}"
-            for number, flag in enumerate(answer.flagged, 1)
-            if flag
-        ]
-        kept = [url for url, flag in zip(answer.urls, answer.flagged, strict=True) if not flag]
-        if not kept:
-            raise FlaggedError(
-                "fal's safety checker withheld every picture.",
-                "Change the prompt or the pictures; the edit was billed.",
-            )
+    def _bring(self, entry: Entry) -> Finished:
+        if entry.state == "done":
+            if found := kept(self._desk.journal, entry):
+                return found
+            self._desk.journal.lost(entry.key)
+            entry = replace(entry, state="result")
+        with self._places, _naming(entry):
+            if entry.state != "result":
+                self._wait(entry)
+            return self._fetch(entry)
+
+    def _wait(self, entry: Entry) -> None:
+        if not self._placing.sent:
+            self._host.say("this edit is at fal already: waiting for it, it is billed once")
+        assert entry.job is not None
+        watch = Watch(self._desk.client, entry.job, self._host)
+        try:
+            with self._stopwatch.phase("wait"), ending(self._desk.journal, entry):
+                watch.wait()
+        except EditCancelled:
+            cancel(self._desk, entry, watch.state)
+            raise
+        except RemoteTimeoutError:
+            collector_in(self._host.data_folder).follow(entry.key)
+            raise
+
+    def _fetch(self, entry: Entry) -> Finished:
         self._host.say("downloading")
-        return torch.stack([self._picture(url) for url in kept]), withheld
+        finisher = Finisher(self._desk.client, self._desk.journal)
+        with self._stopwatch.phase("fetch"):
+            # Cancelled, it goes on to its end: it is paid for.
+            try:
+                return attend(lambda _: finisher.finish(entry), self._host)
+            except ResultError as error:
+                self._despair(entry, error)
+                raise
 
-    def _picture(self, url: str) -> torch.Tensor:
-        pixels = decode(_inline(url)) if url.startswith("data:") else self._download(url)
-        picture = to_tensor(pixels)
-        self._returned.append(f"{picture.shape[1]}x{picture.shape[0]}")
-        check_shown(picture)
-        return restore(picture, self._prepared.plan)
+    def _despair(self, entry: Entry, error: ResultError) -> None:
+        """A job without usable pictures is asked for once more in a later run, then given up."""
+        journal, run_id = self._desk.journal, self._desk.visit.run_id
+        if entry.asked_run in (None, run_id):
+            journal.asked(entry.key, run_id)
+        else:
+            journal.ended(entry.key, entry.request_id, "failed", str(error))
 
-    def _download(self, url: str) -> Pixels:
-        """A result picture; one that arrives damaged is fetched again, since it is paid for."""
-        for _ in range(DOWNLOAD_TRIES - 1):
-            with suppress(ResultError):
-                return self._download_once(url)
-        return self._download_once(url)
+    def _leave(self) -> None:
+        self._places.close()
+        with suppress(JournalError):
+            self._desk.journal.leave(self._desk.visit)
 
-    def _download_once(self, url: str) -> Pixels:
-        return decode(attend(partial(self._client.download, url), self._host))
-
-    def _result(
-        self, job: Job, answer: Answer, images: torch.Tensor, withheld: list[str]
-    ) -> EditResult:
-        request = self._prepared.request
-        seed = request.seed if answer.seed is None else answer.seed
-        receipt = self._prepared.receipt("fal", ENDPOINT, [seed])
-        receipt.notices += withheld
-        receipt.timings_s = self._watch.seconds
-        receipt.details = {
-            "request_id": job.request_id,
-            "prompt_used": answer.prompt,
-            "fal_timings": answer.timings,
-            "returned": self._returned,
-            "billed_units": "unknown" if answer.units is None else answer.units,
-            "cost_usd": cost_of(answer.units),
-            "enable_safety_checker": self._options.enable_safety_checker,
-            "output_format": self._options.output_format,
-            "sync_mode": self._options.sync_mode,
-            "upload_quality": self._options.upload_quality,
-        }
-        return EditResult(images, seed, receipt)
+    def _ended(self, well: bool) -> None:
+        """The run is over: what it did not get to the end of is the artist's to collect."""
+        with suppress(JournalError):
+            if well:
+                self._desk.journal.delivered(self._desk.order.key)
+            self._desk.journal.leave(self._desk.visit)
 
 
-def _cost_line(answer: Answer) -> str:
-    cost = cost_of(answer.units)
-    return f"cost {cost}" if isinstance(cost, str) else f"cost ${cost:.4f}"
-
-
-def _inline(uri: str) -> bytes:
-    """The bytes of a data URI, which ``sync_mode`` answers with."""
-    header, _, body = uri.partition(",")
+@contextmanager
+def _naming(entry: Entry) -> Iterator[None]:
+    """Put the request id, by which fal's dashboard finds the job, into every error of it."""
     try:
-        if not header.endswith(";base64"):
-            raise ValueError(header)
-        return base64.b64decode(body, validate=True)
-    except (ValueError, binascii.Error):
-        raise ResultError(
-            "The picture inside fal's answer is damaged.", "Run the edit again."
-        ) from None
+        yield
+    except RemoteError as error:
+        error.about(f"Request {entry.request_id}")
+        raise

@@ -1,13 +1,14 @@
 """Whom we talk to, and whom we believe.
 
-The key goes to the queue and storage hosts and to fal's own API hosts only. Pictures are accepted
+The key goes to the queue, storage and history hosts below and nowhere else. Pictures are accepted
 from fal's own hosts over https, and from a host the operator named in ``FAL_QUEUE_RUN_HOST`` or
-``FAL_REST_HOST``.
+``FAL_REST_HOST``; uploads go to the same ones.
 """
 
 from __future__ import annotations
 
 import ipaddress
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from urllib.parse import urlsplit
@@ -18,17 +19,25 @@ ENDPOINT = "fal-ai/firered-image-edit-v1.1"
 
 _DEFAULT_QUEUE = "https://queue.fal.run"
 _DEFAULT_REST = "https://rest.fal.ai"
-_API_DOMAINS = ("fal.run", "fal.ai")
-_PICTURE_DOMAINS = ("fal.media", "fal.run", "fal.ai")
+_DEFAULT_API = "https://api.fal.ai"
+_DOMAINS = ("fal.media", "fal.run", "fal.ai")
+
+_READ_ALIKE = re.compile(r"[!-\[\]-~]+")
+"""Printable and no backslash: two parsers of such an address find the same host in it."""
 
 
 @dataclass(frozen=True)
 class Hosts:
-    """Base addresses without a trailing slash; ``chosen`` are the origins an operator named."""
+    """Base addresses without a trailing slash.
+
+    ``chosen`` are the origins an operator named. ``api`` keeps the history of requests; None where
+    it is not to be had.
+    """
 
     queue: str
     rest: str
     chosen: frozenset[str]
+    api: str | None = None
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str]) -> Hosts:
@@ -38,23 +47,34 @@ class Hosts:
             for name in ("FAL_QUEUE_RUN_HOST", "FAL_REST_HOST")
             if environ.get(name)
         }
+        # A key for an operator's own queue is not shown to fal's history unasked.
+        api = None if "FAL_QUEUE_RUN_HOST" in named else _DEFAULT_API
         return cls(
             named.get("FAL_QUEUE_RUN_HOST", _DEFAULT_QUEUE),
             named.get("FAL_REST_HOST", _DEFAULT_REST),
-            frozenset(map(origin_of, named.values())),
+            frozenset(filter(None, map(origin_of, named.values()))),
+            named.get("FAL_REST_HOST", api),
         )
 
     def check_job_url(self, url: str) -> str:
-        """``url`` of a job, which will carry the key: where it was submitted, or fal itself."""
-        if origin_of(url) == origin_of(self.queue) or _is_fal(url, _API_DOMAINS):
+        """``url`` of a job, which will carry the key: on the origin that is asked, no other."""
+        asked = origin_of(self.queue)
+        if asked and origin_of(url) == asked:
             return url
         raise _distrusted(url, "for this job's status")
 
     def check_picture_url(self, url: str) -> str:
         """``url`` of a result: from fal, or from a host the operator named."""
-        if origin_of(url) in self.chosen or _is_fal(url, _PICTURE_DOMAINS):
+        return self._check(url, "for the picture")
+
+    def check_upload_base(self, url: str) -> str:
+        """``url`` that pictures are sent to: at fal, or at a host the operator named."""
+        return self._check(url, "for uploads")
+
+    def _check(self, url: str, purpose: str) -> str:
+        if origin_of(url) in self.chosen or _is_fal(url):
             return url
-        raise _distrusted(url, "for the picture")
+        raise _distrusted(url, purpose)
 
 
 def origin_of(url: str) -> str:
@@ -63,13 +83,16 @@ def origin_of(url: str) -> str:
         parts = urlsplit(url)
     except ValueError:
         return ""
+    # What is read differently by what fetches it could lead there while it looks fine here.
+    if not _READ_ALIKE.fullmatch(url) or "@" in parts.netloc:
+        return ""
     return f"{parts.scheme}://{parts.netloc.lower()}"
 
 
-def _is_fal(url: str, domains: tuple[str, ...]) -> bool:
+def _is_fal(url: str) -> bool:
     parts = urlsplit(origin_of(url))
     host = parts.hostname or ""
-    known = any(host == domain or host.endswith(f".{domain}") for domain in domains)
+    known = any(host == domain or host.endswith(f".{domain}") for domain in _DOMAINS)
     return parts.scheme == "https" and known
 
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import base64
+import json
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 from ..checks import check_choice, check_range
 from ..geometry import Preset, Size
-from ..images import Pixels, encode_jpeg, encode_png
 from ..preparation import Prepared
 
 OutputFormat = Literal["png", "jpeg"]
@@ -63,9 +62,6 @@ def _dimensions(size: Size) -> dict[str, int]:
     return {"width": size.width, "height": size.height}
 
 
-def data_uri(pixels: Pixels, quality: UploadQuality) -> str:
-    """``pixels`` encoded and inlined; holds no metadata of the original file."""
-    kind, data = (
-        ("png", encode_png(pixels)) if quality == "lossless" else ("jpeg", encode_jpeg(pixels))
-    )
-    return f"data:image/{kind};base64,{base64.b64encode(data).decode('ascii')}"
+def body_length(payload: dict[str, Any], pictures: int) -> int:
+    """Bytes of the request with an empty address for each of its ``pictures``."""
+    return len(json.dumps({**payload, "image_urls": [""] * pictures}).encode())

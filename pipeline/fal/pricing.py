@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections import OrderedDict
 from dataclasses import dataclass
+from datetime import datetime
 from threading import Lock
 
 from ..errors import CostError
@@ -38,9 +39,37 @@ def estimate(picture: Size, num_images: int) -> Estimate:
     return Estimate(megapixels * price, math.ceil(megapixels) * price)
 
 
+def dollars(units: float | None) -> float | None:
+    """What fal says it billed, in US dollars; None where it does not say."""
+    return None if units is None else round(units * PRICE_PER_MEGAPIXEL, 6)
+
+
 def cost_of(units: float | None) -> float | str:
-    """What fal says it billed, in US dollars; "unknown" where it does not say."""
-    return "unknown" if units is None else round(units * PRICE_PER_MEGAPIXEL, 6)
+    """The same for a receipt: "unknown" where fal does not say."""
+    cost = dollars(units)
+    return "unknown" if cost is None else cost
+
+
+def today() -> float:
+    """The last midnight of this machine's clock, in seconds since 1970."""
+    return datetime.now().replace(hour=0, minute=0, second=0, microsecond=0).timestamp()
+
+
+class DailyLimit:
+    """What may be spent from ``since`` on, in US dollars."""
+
+    def __init__(self, limit: float, since: float) -> None:
+        self.limit = limit
+        self.since = since
+
+    def check(self, spent: float, price: float) -> None:
+        """Raise ``CostError`` where ``price`` does not fit in beside what was ``spent``."""
+        if spent + price > self.limit:
+            raise CostError(
+                f"This edit may cost ${price:.4f}; with ${spent:.2f} of today that is more than "
+                f"the daily limit of ${self.limit:.2f}.",
+                "Raise it in Settings > FireRed, or go on tomorrow.",
+            )
 
 
 class Budget:
@@ -64,6 +93,12 @@ class Budget:
             self._reserved[run_id] = total
             if len(self._reserved) > _REMEMBERED_RUNS:
                 self._reserved.popitem(last=False)
+
+    def release(self, run_id: str, price: Estimate) -> None:
+        """``price`` will not be charged: nothing was ordered."""
+        with self._lock:
+            if run_id in self._reserved:
+                self._reserved[run_id] = max(0.0, self._reserved[run_id] - price.rounded_up)
 
 
 budget = Budget()

@@ -14,34 +14,25 @@ from concurrent.futures import Future
 from threading import Event, Thread
 from typing import TypeVar
 
+from ..crew import settle
 from ..errors import EditCancelled, RemoteTimeoutError
 from ..host import Reporter
-from .answers import LOOK_FIRST, Job, State, Status
+from .answers import Job, State, Status
 from .client import FalClient
 
 CANCEL_CHECK_S = 0.05
-MAX_WAIT_S = 1800.0
-"""Longest time in queue and at work together."""
+
+MAX_QUEUE_S = 1800.0
+MAX_RUN_S = 1800.0
+"""How long an edit waits in fal's queue, and how long for fal to work at it."""
+
+STAYS_ORDERED = "It stays ordered: run again to go on waiting for it, at no further cost."
 
 _PROGRESS_TOTAL = 100
 _PROGRESS: dict[State, int] = {"IN_QUEUE": 10, "IN_PROGRESS": 30, "COMPLETED": 90}
 """fal reports no percentage for this model; the bar marks the phases."""
 
 T = TypeVar("T")
-
-
-def submit(send: Callable[[], Job], client: FalClient, host: Reporter) -> Job:
-    """The job that ``send`` is given. Cancelled meanwhile, it is cancelled once it is known."""
-
-    def take_back(sent: Future[Job]) -> None:
-        if sent.exception() is None:
-            client.cancel(sent.result())
-
-    def abandon(sent: Future[Job]) -> None:
-        host.say("cancelled while it was sent; fal is told as soon as it answers")
-        sent.add_done_callback(take_back)
-
-    return attend(lambda _: send(), host, abandon)
 
 
 def attend(
@@ -56,10 +47,11 @@ def attend(
     """
     outcome: Future[T] = Future()
     stopped = Event()
-    _start(lambda: _settle(outcome, lambda: work(stopped.is_set)))
+    _start(lambda: settle(lambda: work(stopped.is_set), outcome))
     try:
         while not futures.wait([outcome], CANCEL_CHECK_S).done:
             if host.cancelled():
+                stopped.set()
                 abandon(outcome)
                 raise EditCancelled
         return outcome.result()
@@ -67,68 +59,80 @@ def attend(
         stopped.set()
 
 
-def wait(client: FalClient, job: Job, host: Reporter) -> None:
-    """Return when ``job`` is completed. On Cancel tell fal at once and raise ``EditCancelled``."""
-    stopped = Event()
-    deadline = time.monotonic() + MAX_WAIT_S
-    state: State | None = None
-    try:
-        for status in _statuses(client, job, stopped):
-            if host.cancelled():
-                raise _cancel(client, job, state, host)
-            if time.monotonic() > deadline:
-                raise RemoteTimeoutError(
-                    f"fal has not finished in {MAX_WAIT_S / 60:.0f} minutes.", LOOK_FIRST
-                )
-            if status is not None:
-                state = status.state
-                _report(status, host)
-    finally:
-        stopped.set()
+class Watch:
+    """Follows one job to its completion; ``state`` is what fal last said of it."""
 
+    def __init__(self, client: FalClient, job: Job, host: Reporter) -> None:
+        self._client = client
+        self._job = job
+        self._host = host
+        self.state: State | None = None
 
-def _statuses(client: FalClient, job: Job, stopped: Event) -> Iterator[Status | None]:
-    """The changes of ``job`` as they come, and None every ``CANCEL_CHECK_S`` between them."""
-    changes: queue.SimpleQueue[Status] = queue.SimpleQueue()
-    outcome: Future[None] = Future()
+    def wait(self) -> None:
+        """Return when the job is completed.
 
-    def listen() -> None:
-        for status in client.follow(job, stopped.is_set):
-            changes.put(status)
-
-    _start(lambda: _settle(outcome, listen))
-    while True:
+        Raises ``EditCancelled`` on Cancel, and ``RemoteTimeoutError`` where fal takes too long;
+        neither is told to fal here.
+        """
+        stopped = Event()
+        patience = _Patience()
         try:
-            change = changes.get(timeout=CANCEL_CHECK_S)
-        except queue.Empty:
-            if outcome.done():
-                outcome.result()
-            yield None
-            continue
-        yield change
-        if change.state == "COMPLETED":
-            return
+            for status in self._statuses(stopped):
+                if self._host.cancelled():
+                    raise EditCancelled
+                if status is not None:
+                    self.state = status.state
+                    _report(status, self._host)
+                patience.check(self.state)
+        finally:
+            stopped.set()
+
+    def _statuses(self, stopped: Event) -> Iterator[Status | None]:
+        """The changes of the job as they come, and None every ``CANCEL_CHECK_S`` between them."""
+        changes: queue.SimpleQueue[Status] = queue.SimpleQueue()
+        outcome: Future[None] = Future()
+        follow = self._client.follow
+        _start(lambda: settle(lambda: follow(self._job, stopped.is_set, changes.put), outcome))
+        while True:
+            try:
+                change = changes.get(timeout=CANCEL_CHECK_S)
+            except queue.Empty:
+                if outcome.done():
+                    outcome.result()
+                yield None
+                continue
+            yield change
+            if change.state == "COMPLETED":
+                return
+
+
+class _Patience:
+    """Time spent in the queue and time spent at work, each with its bound."""
+
+    def __init__(self) -> None:
+        self._since = time.monotonic()
+        self._running = False
+
+    def check(self, state: State | None) -> None:
+        if state == "IN_PROGRESS" and not self._running:
+            self._since, self._running = time.monotonic(), True
+        spent = time.monotonic() - self._since
+        if self._running and spent > MAX_RUN_S:
+            raise RemoteTimeoutError(
+                f"fal has not finished in {_minutes(MAX_RUN_S)}.", STAYS_ORDERED
+            )
+        if not self._running and spent > MAX_QUEUE_S:
+            raise RemoteTimeoutError(
+                f"fal has kept this edit in its queue for {_minutes(MAX_QUEUE_S)}.", STAYS_ORDERED
+            )
+
+
+def _minutes(seconds: float) -> str:
+    return f"{seconds / 60:.0f} minutes"
 
 
 def _start(work: Callable[[], None]) -> None:
     Thread(target=work, name="firered-fal-wait", daemon=True).start()
-
-
-def _settle(outcome: Future[T], work: Callable[[], T]) -> None:
-    try:
-        outcome.set_result(work())
-    except Exception as error:  # noqa: BLE001 - raised again on the thread that waits
-        outcome.set_exception(error)
-
-
-def _cancel(client: FalClient, job: Job, state: State | None, host: Reporter) -> EditCancelled:
-    if not client.cancel(job):
-        host.say("cancelled here, but fal did not confirm: the job may be billed")
-    elif state == "IN_QUEUE":
-        host.say("cancelled while queued: not billed")
-    else:
-        host.say("cancelled while running: fal may bill it")
-    return EditCancelled()
 
 
 def _report(status: Status, host: Reporter) -> None:

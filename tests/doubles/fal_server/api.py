@@ -121,7 +121,10 @@ class Api:
 
     def _initiate(self, call: Call) -> Reply:
         wanted = json.loads(call.body)
-        upload_path, path = self._storage.reserve(wanted["content_type"], wanted["file_name"])
+        lifecycle = call.headers.get("x-fal-object-lifecycle-preference", "")
+        upload_path, path = self._storage.reserve(
+            wanted["content_type"], wanted["file_name"], lifecycle
+        )
         document = {
             "upload_url": call.file_origin + upload_path,
             "file_url": call.file_origin + path,
@@ -134,7 +137,8 @@ class Api:
             filled = self._storage.fill(call.path, call.body, content_type)
             return Reply() if filled else Reply(403)
         name = call.headers.get("x-fal-file-name", "")
-        path = self._storage.put(call.body, content_type, name)
+        lifecycle = call.headers.get("x-fal-object-lifecycle", "")
+        path = self._storage.put(call.body, content_type, name, lifecycle)
         return Reply.json(200, {"access_url": call.file_origin + path})
 
     def _get(self, call: Call) -> Reply:

@@ -2,7 +2,7 @@
 
 import mimetypes
 import secrets
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from urllib.parse import quote, urlsplit
 
@@ -14,6 +14,8 @@ TOKEN_TYPE = "Bearer"
 class StoredFile:
     data: bytes
     content_type: str
+    lifecycle: str = field(default="", compare=False)
+    """The uploader's wish for how long to keep it, as the header puts it."""
 
 
 class Storage:
@@ -21,7 +23,7 @@ class Storage:
         self.files: dict[str, StoredFile] = {}
         """By path."""
         self._tokens: set[str] = set()
-        self._reserved: dict[str, str] = {}
+        self._reserved: dict[str, tuple[str, str]] = {}
 
     def grant(self, base_url: str) -> dict[str, str]:
         token = secrets.token_urlsafe(24)
@@ -37,23 +39,27 @@ class Storage:
     def admits(self, authorization: str) -> bool:
         return authorization in self._tokens
 
-    def put(self, data: bytes, content_type: str, name: str = "") -> str:
+    def revoke(self) -> None:
+        """Take back every token granted so far."""
+        self._tokens.clear()
+
+    def put(self, data: bytes, content_type: str, name: str = "", lifecycle: str = "") -> str:
         """Store a file; its path."""
         path = self._new_path(content_type, name)
-        self.files[path] = StoredFile(data, content_type)
+        self.files[path] = StoredFile(data, content_type, lifecycle)
         return path
 
-    def reserve(self, content_type: str, name: str) -> tuple[str, str]:
+    def reserve(self, content_type: str, name: str, lifecycle: str = "") -> tuple[str, str]:
         """The path to send a file to and the path where it will be found."""
-        upload_path = f"/upload/{secrets.token_hex(16)}"
-        self._reserved[upload_path] = self._new_path(content_type, name)
-        return upload_path, self._reserved[upload_path]
+        upload_path, path = f"/upload/{secrets.token_hex(16)}", self._new_path(content_type, name)
+        self._reserved[upload_path] = (path, lifecycle)
+        return upload_path, path
 
     def fill(self, upload_path: str, data: bytes, content_type: str) -> bool:
-        path = self._reserved.get(upload_path)
-        if path is None:
+        if upload_path not in self._reserved:
             return False
-        self.files[path] = StoredFile(data, content_type)
+        path, lifecycle = self._reserved[upload_path]
+        self.files[path] = StoredFile(data, content_type, lifecycle)
         return True
 
     def find(self, url: str) -> StoredFile | None:

@@ -1,0 +1,169 @@
+"""What may be sent, by whom, and what became of it."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from ..answers import Answer, Job
+from ..pricing import DailyLimit
+from . import rows
+from .claims import Claims
+from .entries import ACCEPTED, Entry, State, Visit
+from .folders import PerFolder
+from .results import Results
+from .uploads import Uploads
+
+
+class Journal(Claims):
+    """The journal in ``folder``. Every method may be called from any thread or process.
+
+    Methods that change a job name the state it must be in; whoever comes second changes nothing.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self.results = Results(folder / "results")
+        self.uploads = Uploads(self.database)
+
+    def withdraw(self, key: str) -> None:
+        """Nothing was sent after all."""
+        self._underway.discard(key)
+        with self.database.writing() as db:
+            db.execute(
+                "DELETE FROM jobs WHERE key = ? AND state = 'preparing' AND owner = ?",
+                (key, self.owners.me),
+            )
+
+    def submitting(
+        self, key: str, digest: str, uploads: Sequence[str], limit: DailyLimit | None
+    ) -> None:
+        """From now on fal may have it. ``CostError`` where the day's limit forbids it."""
+        with self.database.writing() as db:
+            if limit is not None:
+                limit.check(rows.spent(db, limit.since), rows.price(db, key))
+            rows.move(
+                db,
+                key,
+                ("preparing",),
+                "submitting",
+                payload_digest=digest,
+                uploads=json.dumps(list(uploads)),
+                sent_at=time.time(),
+            )
+
+    def accepted(self, key: str, job: Job) -> None:
+        """fal has it: from here on it has a name."""
+        with self.database.writing() as db:
+            addresses = json.dumps([job.status_url, job.response_url, job.cancel_url])
+            moved = rows.move(
+                db,
+                key,
+                ("submitting", "uncertain"),
+                "queued",
+                request_id=job.request_id,
+                addresses=addresses,
+                asked_run=None,
+            )
+            if moved:
+                db.execute(
+                    "INSERT OR IGNORE INTO bills (request_id, at, estimate) "
+                    "SELECT request_id, sent_at, price FROM jobs WHERE key = ?",
+                    (key,),
+                )
+
+    def doubt(self, key: str) -> None:
+        """Its submit is over; where nothing else was written of it, its answer was lost."""
+        self._underway.discard(key)
+        self._change(key, ("submitting",), "uncertain")
+
+    def retake(self, key: str, visit: Visit) -> bool:
+        """Send an uncertain edit anew; whether ``visit`` may be the one to do it."""
+        with self.database.writing() as db:
+            fresh = {"owner": self.owners.me, "asked_run": None}
+            taken = rows.move(db, key, ("uncertain",), "preparing", **fresh)
+            if taken:
+                self._underway.add(key)
+                self._join(db, key, visit, "send")
+            return taken
+
+    def cancelling(self, key: str) -> None:
+        """The artist no longer wants it; it may complete and be paid all the same."""
+        self._change(key, ("queued",), "cancelling")
+
+    def answered(self, key: str, answer: Answer, cost: float | None) -> None:
+        """fal completed it, for ``cost`` US dollars where it says so."""
+        document = json.dumps(answer.to_document())
+        with self.database.writing() as db:
+            if rows.move(db, key, ("queued", "cancelling"), "result", answer=document):
+                rows.bill(db, key, answer.units, cost)
+
+    def stored(self, key: str, files: Sequence[str], *, delivered: bool = False) -> None:
+        """Its pictures are on disk; ``delivered`` where there is nothing to deliver."""
+        moment = time.time() if delivered else None
+        written = json.dumps(list(files))
+        self._change(key, ("result",), "done", files=written, delivered_at=moment)
+
+    def ended(self, key: str, request_id: str | None, state: State, problem: str) -> None:
+        """It came to its end without pictures, and without a price."""
+        with self.database.writing() as db:
+            entry = rows.find(db, key)
+            # An order sent meanwhile under the same key is another job.
+            if entry is None or entry.request_id != request_id:
+                return
+            if rows.move(db, key, ("submitting", *ACCEPTED), state, problem=problem):
+                rows.bill(db, key, 0.0, 0.0)
+
+    def lost(self, key: str) -> None:
+        """Its pictures are gone from the disk; they may still be at fal."""
+        self._change(key, ("done",), "result", files="[]")
+
+    def asked(self, key: str, run_id: str) -> None:
+        """The artist was told of this job in the run ``run_id``."""
+        with self.database.writing() as db:
+            db.execute("UPDATE jobs SET asked_run = ? WHERE key = ?", (run_id, key))
+
+    def delivered(self, key: str) -> None:
+        """The artist has its pictures."""
+        with self.database.writing() as db:
+            db.execute("UPDATE jobs SET delivered_at = ? WHERE key = ?", (time.time(), key))
+
+    def _change(self, key: str, origins: tuple[State, ...], to: State, **values: Any) -> bool:
+        with self.database.writing() as db:
+            return rows.move(db, key, origins, to, **values)
+
+    def find(self, key: str) -> Entry | None:
+        """The job of that key."""
+        with self.database.reading() as db:
+            return rows.find(db, key)
+
+    def entries(self, states: Iterable[State]) -> list[Entry]:
+        """All jobs in one of ``states``, the latest first; what died on the way is settled."""
+        wanted = tuple(states)
+        with self.database.writing() as db:
+            for entry in rows.in_states(db, ("preparing", "submitting")):
+                self._settled(db, entry)
+            return rows.in_states(db, wanted)
+
+    def unattended(self, states: Iterable[State]) -> list[Entry]:
+        """Jobs in one of ``states`` that are not delivered and that no edit node waits for."""
+        found = [entry for entry in self.entries(states) if entry.delivered_at is None]
+        with self.database.reading() as db:
+            return [entry for entry in found if not self._attended(db, entry.key)]
+
+    def request_ids(self) -> set[str]:
+        """Every request id it knows: what fal's history shows besides is nobody's."""
+        with self.database.reading() as db:
+            return {row["request_id"] for row in db.execute("SELECT request_id FROM bills")}
+
+    def spent(self, since: float) -> float:
+        """US dollars since that time; what fal has not billed yet counts as estimated."""
+        with self.database.reading() as db:
+            return rows.spent(db, since)
+
+
+journal_in = PerFolder(Journal)
+"""The journal of a folder, opened once in this process."""

@@ -1,0 +1,54 @@
+"""What makes two edits on fal the same edit."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+
+from ..images import Pixels
+from ..preparation import Prepared
+from .history import payload_digest
+from .hosts import ENDPOINT
+from .journal import Order, Shape
+from .payload import FalOptions, build_payload
+from .pricing import Estimate
+from .uploads import picture_digest
+
+KEY_VERSION = 1
+"""Changes where the same inputs come to mean other pictures."""
+
+
+def order_of(
+    prepared: Prepared,
+    options: FalOptions,
+    pictures: Sequence[Pixels],
+    key: str,
+    price: Estimate,
+) -> Order:
+    """The order of an edit whose references are sent as ``pictures``.
+
+    Neither the fal key nor an address decides a picture, nor does ``sync_mode``, which is a way of
+    travelling.
+    """
+    decisive = build_payload(prepared, options, [])
+    del decisive["sync_mode"]
+    decisive |= {
+        "version": KEY_VERSION,
+        "endpoint": ENDPOINT,
+        "image_urls": [picture_digest(picture, options.upload_quality) for picture in pictures],
+    }
+    seedless = {name: value for name, value in decisive.items() if name != "seed"}
+    return Order(
+        key=payload_digest(decisive),
+        family=payload_digest(seedless),
+        seed=prepared.request.seed,
+        prompt=prepared.request.prompt,
+        account=account_of(key),
+        price=price.rounded_up,
+        shape=Shape.of(prepared.plan),
+    )
+
+
+def account_of(key: str) -> str:
+    """Tells one fal key from another, and tells nothing else about it."""
+    return hashlib.sha256(f"firered account {key}".encode()).hexdigest()[:16]
