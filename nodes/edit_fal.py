@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import fields
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from comfy_api.latest import io
 
-from ..pipeline.fal.engine import FalEngine, FalOptions
+from ..pipeline.errors import MissingPackageError
+from ..pipeline.fal.payload import FalOptions
 from ..pipeline.request import EditResult
 from .host import ComfyHost, image_device, image_dtype, in_own_thread, node_run
 from .inputs import (
@@ -21,11 +22,16 @@ from .inputs import (
     to_request,
 )
 
+if TYPE_CHECKING:
+    from ..pipeline.fal.engine import FalEngine
+
 DEFAULTS = Defaults(
     num_inference_steps=30,
     acceleration="regular",
     acceleration_tooltip="How much fal trades for speed: regular is fal's own default.",
     working_megapixels=0.0,
+    num_images_tooltip="How many variants to make; they come out as one batch. fal bills each, and "
+    "another number is another edit: all of them are billed again.",
 )
 
 _OPTIONS = [field.name for field in fields(FalOptions)]
@@ -41,7 +47,8 @@ class FireRedEditFal(EditNode):
             display_name="FireRed Edit (fal)",
             category=CATEGORY,
             description="Change a picture by an instruction, with reference pictures, on fal.ai. "
-            "Needs a fal key and costs $0.0325 per megapixel of result.",
+            "Needs a fal key and costs $0.0325 per megapixel of result. What was paid once is not "
+            "paid again: the same edit comes from disk.",
             search_aliases=[*SEARCH_ALIASES, "fal", "remote", "cloud"],
             inputs=[*shared_inputs(DEFAULTS), *_fal_inputs()],
             outputs=outputs(),
@@ -57,13 +64,25 @@ class FireRedEditFal(EditNode):
         def edit(host: ComfyHost) -> EditResult:
             options = FalOptions(**{name: widgets.pop(name) for name in _OPTIONS})
             request = to_request(images=images or {}, size=size, **widgets)
-            return FalEngine(host).edit(request, options)
+            return _engine(host).edit(request, options)
 
         with node_run() as host:
             # Nothing may be raised before this: of a list, ComfyUI would then leave the elements
             # behind that have begun already.
             result = await in_own_thread(lambda: edit(host))
             return to_output(result, image_device(), image_dtype())
+
+
+def _engine(host: ComfyHost) -> FalEngine:
+    """Imported with the first edit: an artist who has none on fal starts without it."""
+    try:
+        from ..pipeline.fal.engine import FalEngine
+    except ImportError as error:
+        raise MissingPackageError(
+            f"The Python package {error.name} is not installed.",
+            "Install this pack's requirements.txt and restart ComfyUI.",
+        ) from error
+    return FalEngine(host)
 
 
 def _fal_inputs() -> list[io.Input]:

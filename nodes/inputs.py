@@ -40,6 +40,7 @@ class Defaults:
     acceleration: str
     acceleration_tooltip: str
     working_megapixels: float
+    num_images_tooltip: str = "How many variants to make; they come out as one batch."
 
 
 def shared_inputs(defaults: Defaults) -> list[io.Input]:
@@ -139,7 +140,7 @@ def _sampling(defaults: Defaults) -> list[io.Input]:
             default=1,
             min=NUM_IMAGES[0],
             max=NUM_IMAGES[1],
-            tooltip="How many variants to make; they come out as one batch.",
+            tooltip=defaults.num_images_tooltip,
         ),
         io.Int.Input(
             "seed",

@@ -18,7 +18,7 @@ from .answers import Job, Status
 from .client import FalClient
 from .connecting import Connection, connect
 from .finishing import Finisher, ending
-from .journal import ACCEPTED, Journal, PerFolder, journal_in
+from .journal import ACCEPTED, Journal, PerFolder, journal_in, tidy
 from .orders import account_of
 from .resolving import look_up
 
@@ -46,7 +46,8 @@ class Collector:
         self._closed.set()
 
     def follow_all(self) -> int:
-        """Follow every job that nobody waits for; how many those are."""
+        """Tidy up, then follow every job that nobody waits for; how many those are."""
+        tidy(self._journal)
         entries = self._journal.unattended(("uncertain", "queued", "cancelling", "result"))
         for entry in entries:
             self.follow(entry.key)

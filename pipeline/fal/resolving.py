@@ -12,9 +12,7 @@ CLOCK_SKEW_S = 600.0
 """How far this machine's clock may be ahead of fal's."""
 
 
-def look_up(
-    journal: Journal, client: FalClient, entry: Entry, stopped: Callable[[], bool]
-) -> bool:
+def look_up(journal: Journal, client: FalClient, entry: Entry, stopped: Callable[[], bool]) -> bool:
     """Whether fal's request history shows this uncertain job; then its request id is noted."""
     if entry.state != "uncertain" or entry.payload_digest is None or entry.sent_at is None:
         return False

@@ -6,6 +6,7 @@ import os
 import sqlite3
 import stat
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +15,7 @@ import pytest
 
 from firered_edit.pipeline.errors import CostError, JournalError
 from firered_edit.pipeline.fal.answers import Answer, Job
-from firered_edit.pipeline.fal.journal import Journal, Order, Shape, Visit, new_visit
+from firered_edit.pipeline.fal.journal import Journal, Order, Shape, Visit, new_visit, tidy
 from firered_edit.pipeline.fal.pricing import DailyLimit
 from firered_edit.pipeline.geometry import Size
 
@@ -255,6 +256,58 @@ def test_a_picture_is_on_disk_under_its_own_kind(journal: Journal) -> None:
     assert journal.results.load(name) == b"\xff\xd8\xff picture"
     journal.results.remove([name])
     assert journal.results.load(name) is None
+
+
+def _let_pass(days: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    then = time.time() + days * 24 * 3600
+    monkeypatch.setattr(time, "time", lambda: then)
+
+
+@pytest.mark.parametrize("state", ["uncertain", "queued", "done"])
+def test_what_is_a_month_old_is_forgotten(
+    journal: Journal, state: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    journal.leave(_reach(journal, state))
+    tidy(journal)
+    assert journal.find(ORDER.key) is not None
+    _let_pass(31, monkeypatch)
+    tidy(journal)
+    assert journal.find(ORDER.key) is None
+
+
+def test_what_a_living_node_is_at_is_never_forgotten(
+    journal: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _reach(journal, "queued")
+    _let_pass(31, monkeypatch)
+    tidy(journal)
+    assert journal.find(ORDER.key) is not None
+
+
+def test_pictures_take_no_more_room_than_allowed(journal: Journal) -> None:
+    orders = [replace(ORDER, key=letter * 64, family=letter) for letter in "abcd"]
+    for order in orders:
+        visit = _accept(journal, order, replace(JOB, request_id=order.family))
+        journal.answered(order.key, ANSWER, None)
+        journal.stored(order.key, [journal.results.store(order.key, 1, b"\x89PNG" + bytes(96))])
+        journal.leave(visit)
+    for order in orders[1:3]:
+        journal.delivered(order.key)
+    tidy(journal, max_bytes=200)
+    # Delivered ones went first: what is left was never seen.
+    assert [bool(journal.find(order.key)) for order in orders] == [True, False, False, True]
+    assert len(list(journal.results.sizes())) == 2
+
+
+def test_files_that_no_job_names_are_removed_once_they_are_old(
+    journal: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    journal.results.store("ee", 1, b"\x89PNG of a job that was struck out")
+    tidy(journal)
+    assert len(list(journal.results.sizes())) == 1
+    _let_pass(2, monkeypatch)
+    tidy(journal)
+    assert not list(journal.results.sizes())
 
 
 def test_a_damaged_journal_is_an_error_that_names_the_file(tmp_path: Path) -> None:

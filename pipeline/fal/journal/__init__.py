@@ -8,6 +8,7 @@ from .claims import new_visit
 from .entries import ACCEPTED, COLLECTABLE, Claim, Entry, Order, Shape, State, Visit
 from .folders import PerFolder
 from .journal import Journal, journal_in
+from .tidying import tidy
 
 __all__ = [
     "ACCEPTED",
@@ -22,4 +23,5 @@ __all__ = [
     "Visit",
     "journal_in",
     "new_visit",
+    "tidy",
 ]

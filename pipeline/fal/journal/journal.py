@@ -131,6 +131,17 @@ class Journal(Claims):
         with self.database.writing() as db:
             db.execute("UPDATE jobs SET delivered_at = ? WHERE key = ?", (time.time(), key))
 
+    def forget(self, entry: Entry) -> bool:
+        """Strike out a job that is as ``entry`` says and that nobody is at; whether it was."""
+        with self.database.writing() as db:
+            if self._attended(db, entry.key):
+                return False
+            cursor = db.execute(
+                "DELETE FROM jobs WHERE key = ? AND state = ? AND changed_at = ?",
+                (entry.key, entry.state, entry.changed_at),
+            )
+            return cursor.rowcount > 0
+
     def _change(self, key: str, origins: tuple[State, ...], to: State, **values: Any) -> bool:
         with self.database.writing() as db:
             return rows.move(db, key, origins, to, **values)
