@@ -101,7 +101,8 @@ def _fal() -> Iterator[Mapping[str, str]]:
     with process:
         assert process.stdout is not None
         addresses = json.loads(process.stdout.readline())
-        yield {"FAL_QUEUE_RUN_HOST": addresses["url"], "FAL_KEY": addresses["key"]}
+        url, key = addresses["url"], addresses["key"]
+        yield {"FAL_QUEUE_RUN_HOST": url, "FAL_REST_HOST": url, "FAL_KEY": key}
         # The server ends when its input does, which leaving the process context closes.
 
 

@@ -22,8 +22,14 @@ def local(picture: Callable[[int, int], str]) -> Workflow:
 
 
 @pytest.fixture
-def remote(picture: Callable[[int, int], str], fal: FalServer) -> Workflow:
-    """The shipped fal workflow on a small picture, its fal listening."""
+def remote(
+    picture: Callable[[int, int], str], fal: FalServer, request: pytest.FixtureRequest
+) -> Workflow:
+    """The shipped fal workflow on a small picture, its fal listening.
+
+    It asks for something of its own, for what was paid in one test would be there in the next.
+    """
     workflow = shipped("firered_edit_fal")
     workflow.set("LoadImage", image=picture(120, 90))
+    workflow.set("FireRedEditFal", prompt=f"A sign that reads {request.node.name!r}")
     return workflow

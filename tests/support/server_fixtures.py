@@ -51,7 +51,12 @@ def furnish(folder: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def comfyui(base: Path, fal_port: int) -> Iterator[ComfyUI]:
-    environ = {"FAL_QUEUE_RUN_HOST": f"http://127.0.0.1:{fal_port}", "FAL_KEY": FAL_KEY}
+    address = f"http://127.0.0.1:{fal_port}"
+    environ = {
+        "FAL_QUEUE_RUN_HOST": address,
+        "FAL_REST_HOST": address,
+        "FAL_KEY": FAL_KEY,
+    }
     with running_comfyui(base, environ=environ) as server:
         yield server
 
