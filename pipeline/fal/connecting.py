@@ -28,8 +28,10 @@ class Connection:
     def client(self) -> FalClient:
         return FalClient(self.key, self.hosts, self.session)
 
-    def storage(self, journal: Journal, lifetime_s: int) -> Storage:
-        """fal's storage; ``journal`` remembers what it holds for ``lifetime_s``."""
+    def storage(self, journal: Journal, lifetime_s: int) -> Storage | None:
+        """fal's storage, if there is one; ``journal`` remembers what it holds for ``lifetime_s``."""
+        if self.hosts.rest is None:
+            return None
         check = self.hosts.check_upload_base
         remembered = journal.uploads
         return Storage(self.key, self.hosts.rest, check, self.session, remembered, lifetime_s)

@@ -30,12 +30,12 @@ _READ_ALIKE = re.compile(r"[!-\[\]-~]+")
 class Hosts:
     """Base addresses without a trailing slash.
 
-    ``chosen`` are the origins an operator named. ``api`` keeps the history of requests; None where
-    it is not to be had.
+    ``chosen`` are the origins an operator named. ``rest`` leads to fal's storage and ``api`` to the
+    history of requests; None where they are not to be had.
     """
 
     queue: str
-    rest: str
+    rest: str | None
     chosen: frozenset[str]
     api: str | None = None
 
@@ -47,11 +47,12 @@ class Hosts:
             for name in ("FAL_QUEUE_RUN_HOST", "FAL_REST_HOST")
             if environ.get(name)
         }
-        # A key for an operator's own queue is not shown to fal's history unasked.
-        api = None if "FAL_QUEUE_RUN_HOST" in named else _DEFAULT_API
+        # A key for an operator's own queue is not shown to fal's other hosts unasked.
+        own = "FAL_QUEUE_RUN_HOST" in named
+        rest, api = (None, None) if own else (_DEFAULT_REST, _DEFAULT_API)
         return cls(
             named.get("FAL_QUEUE_RUN_HOST", _DEFAULT_QUEUE),
-            named.get("FAL_REST_HOST", _DEFAULT_REST),
+            named.get("FAL_REST_HOST", rest),
             frozenset(filter(None, map(origin_of, named.values()))),
             named.get("FAL_REST_HOST", api),
         )

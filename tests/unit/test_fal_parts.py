@@ -12,12 +12,11 @@ import pytest
 from firered_edit.pipeline.errors import CostError, MissingKeyError, RemoteError, SetupError
 from firered_edit.pipeline.fal.hosts import Hosts
 from firered_edit.pipeline.fal.keys import KEY_FILE, find_key
-from firered_edit.pipeline.fal.payload import FalOptions, build_payload, data_uri
+from firered_edit.pipeline.fal.payload import FalOptions, build_payload
 from firered_edit.pipeline.fal.pricing import Budget, cost_of, estimate
 from firered_edit.pipeline.geometry import Custom, Preset, Size, SizePolicy
 from firered_edit.pipeline.preparation import prepare
 from firered_edit.pipeline.request import EditRequest
-from support.kinds import MakePhoto
 
 HOME = Hosts.from_environment({})
 LOOPBACK = Hosts.from_environment({"FAL_QUEUE_RUN_HOST": "http://127.0.0.1:8000/"})
@@ -25,6 +24,12 @@ LOOPBACK = Hosts.from_environment({"FAL_QUEUE_RUN_HOST": "http://127.0.0.1:8000/
 
 def test_without_settings_only_fal_is_asked() -> None:
     assert (HOME.queue, HOME.rest) == ("https://queue.fal.run", "https://rest.fal.ai")
+
+
+def test_a_key_for_an_own_queue_is_shown_to_no_other_host() -> None:
+    assert (LOOPBACK.rest, LOOPBACK.api) == (None, None)
+    named = Hosts.from_environment({"FAL_REST_HOST": "http://127.0.0.1:8001"})
+    assert (named.rest, named.api) == ("http://127.0.0.1:8001", "http://127.0.0.1:8001")
 
 
 @pytest.mark.parametrize(
@@ -121,6 +126,14 @@ def test_the_budget_is_one_for_all_edits_of_a_run() -> None:
     own.reserve("next run", price, 0.07)
 
 
+def test_what_was_not_ordered_does_not_count() -> None:
+    own, price = Budget(), estimate(Size(1000, 1000), 1)
+    own.reserve("run", price, 0.04)
+    own.release("run", price)
+    own.reserve("run", price, 0.04)
+    own.release("a run unheard of", price)
+
+
 def test_a_budget_of_nothing_allows_nothing() -> None:
     with pytest.raises(CostError):
         Budget().reserve("run", estimate(Size(64, 64), 1), 0.0)
@@ -192,8 +205,3 @@ def test_the_size_is_always_explicit(
 ) -> None:
     prepared = prepare(replace(asked, size=size, working_megapixels=working))
     assert build_payload(prepared, FalOptions(), [])["image_size"] == expected
-
-
-@pytest.mark.parametrize(("quality", "kind"), [("lossless", "png"), ("jpeg 95", "jpeg")])
-def test_references_travel_as_chosen(quality: Any, kind: str, photo: MakePhoto) -> None:
-    assert data_uri(photo(32, 32), quality).startswith(f"data:image/{kind};base64,")
