@@ -115,7 +115,12 @@ class AccountError(RemoteError):
 
 
 class JobFailedError(RemoteError):
-    """The job has come to its end without a picture; fal does not bill that."""
+    """The job has come to its end without a picture; fal does not bill that.
+
+    ``error_type`` is fal's own word for the reason, such as ``runner_disconnected``.
+    """
+
+    error_type = ""
 
 
 class JobGoneError(RemoteError):

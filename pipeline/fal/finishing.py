@@ -153,10 +153,9 @@ def kept(journal: Journal, entry: Entry) -> Finished | None:
 
 def was_cancelled(error: Exception) -> bool:
     """Whether the job ended because somebody cancelled it."""
-    if isinstance(error, JobGoneError):
-        return True
-    kind = getattr(error, "error_type", "")
-    return kind in ("client_cancelled", "client_disconnected")
+    if isinstance(error, JobFailedError):
+        return error.error_type in ("client_cancelled", "client_disconnected")
+    return isinstance(error, JobGoneError)
 
 
 def inline(uri: str) -> bytes:

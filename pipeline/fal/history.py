@@ -15,10 +15,11 @@ from .reading import answering, successful
 from .repeating import Again, repeat
 from .transport import Reply, Wire
 
-FIND_PATIENCE_S = 10.0
+FIND_PATIENCE_S = 30.0
 FIND_TIMEOUT_S = (5.0, 10.0)
-MAX_PAGES = 5
-PAGE = 50
+MAX_PAGES = 20
+PAGE = 12
+"""Requests of 4 MiB at most, each with its pictures, that fit into one answer."""
 
 
 def payload_digest(payload: dict[str, Any]) -> str:

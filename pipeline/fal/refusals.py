@@ -70,7 +70,7 @@ def job_failed(reply: Reply) -> JobFailedError:
     default = "The machine at fal failed" if kind.startswith("runner_") else "fal failed"
     problem = _OUTCOMES.get(kind, default)
     error = JobFailedError(f"{problem} ({kind}).", "Run the edit again: this one is not billed.")
-    setattr(error, "error_type", kind)  # noqa: B010 - for whoever asks; the class declares it not
+    error.error_type = kind
     return error
 
 
