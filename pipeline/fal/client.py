@@ -115,7 +115,9 @@ class FalClient:
     def find(
         self, digest: str, since: datetime, known: Container[str], stopped: Stopped
     ) -> str | None:
-        """The id of the request in fal's history whose payload has this digest; never raises.
+        """The id of the request in fal's history whose payload has this digest, None for none.
+
+        ``RemoteTimeoutError`` where the history cannot be read just now.
 
         ``known`` ones, which belong to other edits, are passed over. ``since`` is the moment before
         the submit.

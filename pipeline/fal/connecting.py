@@ -29,7 +29,7 @@ class Connection:
         return FalClient(self.key, self.hosts, self.session)
 
     def storage(self, journal: Journal, lifetime_s: int) -> Storage | None:
-        """fal's storage, if there is one; ``journal`` remembers what it holds for ``lifetime_s``."""
+        """fal's storage, if there is one, which keeps for ``lifetime_s`` what is remembered."""
         if self.hosts.rest is None:
             return None
         check = self.hosts.check_upload_base

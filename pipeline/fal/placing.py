@@ -18,6 +18,7 @@ from ..errors import (
     EditCancelled,
     FireRedError,
     JournalError,
+    RemoteTimeoutError,
     UncertainError,
     UncollectedError,
 )
@@ -34,9 +35,14 @@ logger = logging.getLogger(__name__)
 HISTORY_PAUSES_S = (0.0, 1.0, 2.0)
 """When to look for an edit whose answer has just been lost: the history may lag behind."""
 
+BROKEN_OFF = "The connection broke while the edit was sent; fal may have accepted it."
 QUEUE_AGAIN = (
     "fal's request history does not show it, and may lag. Queue again: it is looked up once more, "
     "and sent anew if it is still not there."
+)
+NOT_READ = (
+    "fal's request history cannot be read now. Queue again in a few minutes: it is sent anew only "
+    "after it was looked up there."
 )
 
 
@@ -76,6 +82,7 @@ class Placing:
     def __init__(self, desk: Desk, sending: Sending) -> None:
         self._desk = desk
         self._sending = sending
+        self._began = time.time()
         self.sent = False
 
     def place(self) -> Entry:
@@ -111,7 +118,7 @@ class Placing:
         """Send the edit, or find out about an earlier one; None where the claim has changed."""
         if claim.turn == "resolve":
             return self._resolve(claim.entry, pauses=(0.0,)) if claim.entry else None
-        found = [entry for entry in claim.doubtful if self._look_up(entry, (0.0,))]
+        found = [entry for entry in claim.doubtful if self._is_found(entry)]
         if found:
             self._desk.journal.withdraw(self._desk.order.key)
             return None
@@ -119,24 +126,33 @@ class Placing:
 
     def _question(self, entries: list[Entry]) -> UncollectedError:
         for entry in entries:
-            self._look_up(entry, (0.0,))
+            self._is_found(entry)
         return uncollected([self._desk.journal.find(entry.key) or entry for entry in entries])
+
+    def _is_found(self, entry: Entry) -> bool:
+        """Whether an edit that differs in its seed turned up; the artist was told of it anyway."""
+        try:
+            return self._look_up(entry, (0.0,))
+        except RemoteTimeoutError:
+            return False
 
     # An uncertain submit -------------------------------------------------------------------------
 
     def _resolve(self, entry: Entry, pauses: tuple[float, ...]) -> Entry | None:
         """Find the job, send it anew if the artist was asked before, else ask."""
         self._desk.host.say("looking the edit up in fal's request history")
-        if self._look_up(entry, pauses):
-            return None
+        try:
+            if self._look_up(entry, pauses):
+                return None
+        except RemoteTimeoutError as error:
+            # Not asked: what was not looked up is not sent anew.
+            raise UncertainError(BROKEN_OFF, NOT_READ) from error
         journal, run_id = self._desk.journal, self._desk.visit.run_id
-        if entry.asked_run in (None, run_id):
+        if entry.asked_run in (None, run_id) or entry.changed_at > self._began:
+            # Whoever was told of it meanwhile was not the one who queued this.
             journal.asked(entry.key, run_id)
-            raise UncertainError(
-                "The connection broke while the edit was sent; fal may have accepted it.",
-                QUEUE_AGAIN,
-            )
-        return self._send() if journal.retake(entry.key, self._desk.visit) else None
+            raise UncertainError(BROKEN_OFF, QUEUE_AGAIN)
+        return self._send() if journal.retake(entry, self._desk.visit) else None
 
     def _look_up(self, entry: Entry, pauses: tuple[float, ...]) -> bool:
         """Whether fal's history shows this uncertain job; it is then known by its request id."""

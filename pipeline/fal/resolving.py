@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from .client import FalClient
 from .journal import Entry, Journal
 
-CLOCK_SKEW_S = 600.0
+CLOCK_SKEW_S = 3600.0
 """How far this machine's clock may be ahead of fal's."""
 
 

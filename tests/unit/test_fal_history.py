@@ -13,7 +13,13 @@ import pytest
 import requests
 
 from doubles.fal_server import FalServer, Fault
-from firered_edit.pipeline.errors import AccountError, RejectedError, RemoteError, ResultError
+from firered_edit.pipeline.errors import (
+    AccountError,
+    RejectedError,
+    RemoteError,
+    RemoteTimeoutError,
+    ResultError,
+)
 from firered_edit.pipeline.fal import history, repeating
 from firered_edit.pipeline.fal.answers import Answer, read_answer
 from firered_edit.pipeline.fal.client import FalClient, new_session
@@ -87,20 +93,31 @@ def test_what_was_sent_before_is_another_edit(client: FalClient, since: datetime
     assert client.find(DIGEST, since + timedelta(hours=1), (), never) is None
 
 
-@pytest.mark.parametrize(("pages", "found"), [(5, True), (4, False)])
-def test_the_history_has_pages(
+@pytest.mark.parametrize("pages", [5, 4])
+def test_a_history_that_was_not_read_to_its_end_says_nothing(
     client: FalClient,
     server: FalServer,
     since: datetime,
     monkeypatch: pytest.MonkeyPatch,
     pages: int,
-    found: bool,
 ) -> None:
     monkeypatch.setattr(history, "PAGE", 2)
     monkeypatch.setattr(history, "MAX_PAGES", pages)
     ids = [client.submit({**PAYLOAD, "seed": seed}, never).request_id for seed in range(7, 16)]
-    assert client.find(DIGEST, since, (), never) == (ids[0] if found else None)
-    assert server.count("history") == pages
+    if pages == 5:
+        assert client.find(DIGEST, since, (), never) == ids[0]
+        return
+    with pytest.raises(RemoteTimeoutError, match="too long"):
+        client.find(DIGEST, since, (), never)
+
+
+def test_of_many_requests_only_the_payload_of_an_unknown_one_is_asked_for(
+    client: FalClient, server: FalServer, since: datetime
+) -> None:
+    ids = [client.submit({**PAYLOAD, "seed": seed}, never).request_id for seed in range(7, 67)]
+    assert client.find(DIGEST, since, set(ids[1:]), never) == ids[0]
+    asked = [request.path for request in server.requests if request.phase == "history"]
+    assert ["expand" in path for path in asked] == [False, False, True]
 
 
 @pytest.mark.parametrize(
@@ -116,10 +133,10 @@ def test_a_history_that_fails_is_asked_again(
 
 @pytest.mark.parametrize(
     "fault",
-    [Fault.answer(503), Fault.answer(401), Fault.answer(404), Fault.answer(302), Fault.answer(200)],
+    [Fault.answer(401), Fault.answer(403), Fault.answer(404), Fault.answer(302)],
     ids=str,
 )
-def test_a_history_that_is_not_to_be_had_finds_nothing(
+def test_a_key_without_a_history_finds_nothing(
     client: FalClient, server: FalServer, since: datetime, fault: Fault
 ) -> None:
     client.submit(PAYLOAD, never)
@@ -129,12 +146,22 @@ def test_a_history_that_is_not_to_be_had_finds_nothing(
     assert time.monotonic() - began < 1
 
 
+@pytest.mark.parametrize("fault", [Fault.answer(503), Fault.answer(200), Fault.reset()], ids=str)
+def test_a_history_that_cannot_be_read_now_is_not_an_empty_one(
+    client: FalClient, server: FalServer, since: datetime, fault: Fault
+) -> None:
+    client.submit(PAYLOAD, never)
+    server.fail("history", fault, 999)
+    with pytest.raises(RemoteTimeoutError):
+        client.find(DIGEST, since, (), never)
+
+
 def test_malformed_items_are_passed_over(
     client: FalClient, server: FalServer, since: datetime
 ) -> None:
     good = {"request_id": "good", "sent_at": "2026", "json_input": PAYLOAD}
     items = [None, 5, {}, {**good, "request_id": "../x"}, {**good, "json_input": "x"}, good]
-    server.fail("history", Fault.answer(200, {"items": items, "next_cursor": 5}))
+    server.fail("history", Fault.answer(200, {"items": items, "next_cursor": 5}), 2)
     assert client.find(DIGEST, since, (), never) == "good"
 
 

@@ -116,9 +116,26 @@ def test_an_error_nobody_foresaw_leaves_a_doubt_in_the_same_process(journal: Jou
 def test_only_one_may_send_an_uncertain_edit_again(journal: Journal, other: Journal) -> None:
     _submit(journal)
     journal.doubt(ORDER.key)
-    assert journal.retake(ORDER.key, new_visit("run 2"))
-    assert not other.retake(ORDER.key, new_visit("run 3"))
+    assert (doubted := journal.find(ORDER.key))
+    assert journal.retake(doubted, new_visit("run 2"))
+    assert not other.retake(doubted, new_visit("run 3"))
     assert other.claim(ORDER, new_visit("run 3")).turn == "wait"
+    journal.submitting(ORDER.key, "digest", [], None)
+    journal.doubt(ORDER.key)
+    assert not other.retake(doubted, new_visit("run 3"))
+
+
+@pytest.mark.parametrize("end", ["withdrawn", "died"])
+def test_an_uncertain_edit_that_is_not_sent_anew_after_all_stays_uncertain(
+    journal: Journal, other: Journal, end: str
+) -> None:
+    _submit(journal)
+    journal.doubt(ORDER.key)
+    assert (doubted := journal.find(ORDER.key))
+    assert journal.retake(doubted, new_visit("run 2"))
+    journal.withdraw(ORDER.key) if end == "withdrawn" else _die(journal)
+    claim = other.claim(ORDER, new_visit("run 3"))
+    assert (claim.turn, claim.entry and claim.entry.sent_at) == ("resolve", doubted.sent_at)
 
 
 @pytest.mark.parametrize("state", ["uncertain", "queued", "cancelling", "result", "done"])

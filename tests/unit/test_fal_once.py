@@ -25,7 +25,16 @@ from firered_edit.pipeline.errors import (
     UncertainError,
     UncollectedError,
 )
-from firered_edit.pipeline.fal import following, placing, reading, repeating, submitting, waiting
+from firered_edit.pipeline.fal import (
+    following,
+    history,
+    placing,
+    reading,
+    repeating,
+    submitting,
+    transport,
+    waiting,
+)
 from firered_edit.pipeline.fal.backlog import Backlog
 from firered_edit.pipeline.fal.collecting import collector_in
 from firered_edit.pipeline.fal.journal import journal_in
@@ -170,6 +179,30 @@ def test_a_lost_job_that_turns_up_under_another_seed_is_offered(
         edit(_reseeded(asked))
     assert edit(asked).seed == 7
     assert server.billed == 1
+
+
+def test_what_could_not_be_looked_up_is_not_sent_again(
+    server: FalServer, asked: EditRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(history, "FIND_PATIENCE_S", 0.1)
+    server.fail("submit", Fault.lose())
+    server.fail("history", Fault.answer(503), 999)
+    for _ in range(3):
+        with pytest.raises(UncertainError, match="cannot be read now"):
+            edit(asked)
+    assert (server.count("submit"), server.billed) == (1, 1)
+
+
+def test_a_lost_answer_is_found_among_large_requests(
+    server: FalServer, asked: EditRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(transport, "MAX_JSON_BYTES", 100_000)
+    for seed in range(3):
+        edit(replace(asked, seed=seed))
+    assert sum(len(str(job.arguments)) for job in server.jobs) > 100_000
+    server.fail("submit", Fault.lose())
+    edit(asked)
+    assert (server.count("submit"), server.billed) == (4, 4)
 
 
 def test_lost_jobs_that_differ_in_their_pictures_are_not_mixed_up(

@@ -60,8 +60,7 @@ class Claims:
         if self._is_underway(entry):
             return entry
         if entry.state == "preparing":
-            db.execute("DELETE FROM jobs WHERE key = ?", (entry.key,))
-            return None
+            rows.unprepare(db, entry.key)
         rows.move(db, entry.key, ("submitting",), "uncertain")
         return rows.find(db, entry.key)
 

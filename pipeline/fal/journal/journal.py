@@ -33,10 +33,9 @@ class Journal(Claims):
         """Nothing was sent after all."""
         self._underway.discard(key)
         with self.database.writing() as db:
-            db.execute(
-                "DELETE FROM jobs WHERE key = ? AND state = 'preparing' AND owner = ?",
-                (key, self.owners.me),
-            )
+            entry = rows.find(db, key)
+            if entry is not None and entry.owner == self.owners.me:
+                rows.unprepare(db, key)
 
     def submitting(
         self, key: str, digest: str, uploads: Sequence[str], limit: DailyLimit | None
@@ -80,15 +79,20 @@ class Journal(Claims):
         self._underway.discard(key)
         self._change(key, ("submitting",), "uncertain")
 
-    def retake(self, key: str, visit: Visit) -> bool:
-        """Send an uncertain edit anew; whether ``visit`` may be the one to do it."""
+    def retake(self, entry: Entry, visit: Visit) -> bool:
+        """Send an uncertain edit anew; whether ``visit`` may be the one to do it.
+
+        Not where somebody else has sent it since ``entry`` was read, whatever came of that.
+        """
         with self.database.writing() as db:
+            now = rows.find(db, entry.key)
+            if now is None or (now.state, now.changed_at) != ("uncertain", entry.changed_at):
+                return False
             fresh = {"owner": self.owners.me, "asked_run": None}
-            taken = rows.move(db, key, ("uncertain",), "preparing", **fresh)
-            if taken:
-                self._underway.add(key)
-                self._join(db, key, visit, "send")
-            return taken
+            rows.move(db, entry.key, ("uncertain",), "preparing", **fresh)
+            self._underway.add(entry.key)
+            self._join(db, entry.key, visit, "send")
+            return True
 
     def cancelling(self, key: str) -> None:
         """The artist no longer wants it; it may complete and be paid all the same."""

@@ -37,6 +37,12 @@ def move(
     return cursor.rowcount > 0
 
 
+def unprepare(db: sqlite3.Connection, key: str) -> None:
+    """Nothing was sent now; an edit that had been sent before is as uncertain as it was then."""
+    db.execute("DELETE FROM jobs WHERE key = ? AND state = 'preparing' AND sent_at IS NULL", (key,))
+    move(db, key, ("preparing",), "uncertain")
+
+
 def ask(db: sqlite3.Connection, entries: list[Entry], run_id: str) -> None:
     """The artist is told of ``entries`` in the run ``run_id``."""
     keys = [(run_id, entry.key) for entry in entries]
