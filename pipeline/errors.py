@@ -100,7 +100,12 @@ class CostError(FireRedError):
 
 
 class RemoteError(FireRedError):
-    """fal could not be reached, refused, or failed while working."""
+    """fal could not be reached, refused, or failed while working.
+
+    ``units`` are those that fal billed for it, None where it does not say.
+    """
+
+    units: float | None = None
 
 
 class RejectedError(RemoteError):

@@ -148,7 +148,12 @@ def _new_lines(entries: list[Any], seen: set[tuple[str, str]]) -> list[str]:
 
 def read_answer(reply: Reply) -> Answer:
     """The result; ``ResultError`` if it holds no picture, ``ValueError`` if it is no JSON."""
-    return _answer(read_object(reply.body), _number(reply.headers.get("x-fal-billable-units")))
+    return _answer(read_object(reply.body), billed_units(reply))
+
+
+def billed_units(reply: Reply) -> float | None:
+    """The units that fal bills for a result, of whatever kind; None where it does not say."""
+    return _number(reply.headers.get("x-fal-billable-units"))
 
 
 def _answer(body: dict[str, Any], units: float | None) -> Answer:

@@ -17,7 +17,17 @@ from . import history, submitting
 from .answers import Answer, Cancellation, Job, Status, job_named, read_answer, trusted
 from .following import Follower
 from .hosts import Hosts
-from .reading import Missing, answering, ask, download, finished, is_not_there, persist, successful
+from .reading import (
+    Missing,
+    answering,
+    ask,
+    download,
+    finished,
+    is_not_there,
+    missing_job,
+    persist,
+    successful,
+)
 from .repeating import Again
 from .transport import Wire, new_session
 
@@ -57,15 +67,24 @@ class FalClient:
         """
         return submitting.submit(self._wire, self._hosts, payload, stopped)
 
-    def follow(self, job: Job, stopped: Stopped, tell: Callable[[Status], None]) -> None:
+    def follow(
+        self,
+        job: Job,
+        stopped: Stopped,
+        tell: Callable[[Status], None],
+        *,
+        cancelled: bool = False,
+    ) -> None:
         """Hand every status of ``job`` to ``tell`` as it comes, on this thread.
+
+        Of a ``cancelled`` job fal is believed sooner that it is gone.
 
         ``tell`` hears of COMPLETED at once; this returns up to a second later, after reading the
         end of the stream, so that its connection can be used again. Once ``stopped``, it returns
         without COMPLETED within a moment, from a silent stream too. Raises ``JobGoneError``,
         ``AccountError``, or ``RemoteTimeoutError`` where fal is not to be reached for long.
         """
-        Follower(self._wire, trusted(self._hosts, job), stopped, tell).run()
+        Follower(self._wire, trusted(self._hosts, job), stopped, tell, cancelled).run()
 
     def result(self, job: Job, stopped: Stopped) -> Answer:
         """The finished job's answer.
@@ -74,7 +93,7 @@ class FalClient:
         ``AccountError``, ``ResultError`` for an answer without a picture, or
         ``RemoteTimeoutError``: not fetched yet.
         """
-        url, missing = trusted(self._hosts, job).response_url, Missing()
+        url, missing = trusted(self._hosts, job).response_url, missing_job()
 
         def once() -> Answer:
             reply = finished(ask(self._wire, url, missing, stopped), self._wire.key)

@@ -13,12 +13,12 @@ from pathlib import Path
 from threading import Event, Lock
 
 from ..crew import Crew
-from ..errors import FireRedError
-from .answers import Job, Status
+from ..errors import FireRedError, ResultError
+from .answers import Status
 from .client import FalClient
 from .connecting import Connection, connect
 from .finishing import Finisher, ending
-from .journal import ACCEPTED, Journal, PerFolder, journal_in, tidy
+from .journal import ACCEPTED, Entry, Journal, PerFolder, journal_in, tidy
 from .orders import account_of
 from .resolving import look_up
 
@@ -39,6 +39,8 @@ class Collector:
         self._crew = Crew("firered-fal-collect", FOLLOWED_AT_ONCE)
         self._lock = Lock()
         self._followed: set[str] = set()
+        self._unusable: set[str] = set()
+        """Whose pictures could not be had; looked at again in the next process."""
         self._closed = Event()
 
     def close(self) -> None:
@@ -56,7 +58,7 @@ class Collector:
     def follow(self, key: str) -> None:
         """Follow the job of that key to its end."""
         with self._lock:
-            if key in self._followed:
+            if key in self._followed | self._unusable:
                 return
             self._followed.add(key)
         self._crew.submit(lambda: self._follow(key))
@@ -65,6 +67,8 @@ class Collector:
         try:
             self._bring_home(key, self._connect())
         except FireRedError as error:
+            if isinstance(error, ResultError):
+                self._unusable.add(key)
             logger.info("edit %s on fal is left as it is: %s", key[:8], error)
         finally:
             with self._lock:
@@ -81,16 +85,20 @@ class Collector:
         if entry is None or entry.job is None or entry.state not in ACCEPTED:
             return
         with ending(self._journal, entry):
-            completed = entry.state == "result" or self._await_completion(client, entry.job)
+            completed = entry.state == "result" or self._await_completion(client, entry)
         if completed:
             Finisher(client, self._journal).finish(entry, self._closed.is_set)
 
-    def _await_completion(self, client: FalClient, job: Job) -> bool:
-        """Whether ``job`` is completed; False where this was closed, or it took too long."""
+    def _await_completion(self, client: FalClient, entry: Entry) -> bool:
+        """Whether the job is completed; False where this was closed, or it took too long."""
+        assert entry.job is not None
         deadline = time.monotonic() + PATIENCE_S
         seen: list[Status] = []
         client.follow(
-            job, lambda: self._closed.is_set() or time.monotonic() > deadline, seen.append
+            entry.job,
+            lambda: self._closed.is_set() or time.monotonic() > deadline,
+            seen.append,
+            cancelled=entry.state == "cancelling",
         )
         return bool(seen) and seen[-1].state == "COMPLETED"
 

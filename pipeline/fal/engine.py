@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
+from functools import partial
 
 from ..errors import (
     EditCancelled,
@@ -37,6 +38,9 @@ __all__ = ["FalEngine", "FalOptions"]
 
 MAX_ORDERS = 3
 """How often an edit is ordered because the job it found had been cancelled meanwhile."""
+
+STAYS_FETCHABLE = "It is billed. Run the edit again to fetch it once more, at no further cost."
+GIVEN_UP = "It was billed. Queue again to order the edit anew: that is billed again."
 
 
 class FalEngine:
@@ -147,7 +151,8 @@ class _Run:
         if not self._placing.sent:
             self._host.say("this edit is at fal already: waiting for it, it is billed once")
         assert entry.job is not None
-        watch = Watch(self._desk.client, entry.job, self._host)
+        cancelled = entry.state == "cancelling"
+        watch = Watch(partial(self._desk.client.follow, entry.job, cancelled=cancelled), self._host)
         try:
             with self._stopwatch.phase("wait"), ending(self._desk.journal, entry):
                 watch.wait()
@@ -166,16 +171,16 @@ class _Run:
             try:
                 return attend(lambda _: finisher.finish(entry), self._host)
             except ResultError as error:
-                self._despair(entry, error)
-                raise
+                raise self._despair(entry, error) from error
 
-    def _despair(self, entry: Entry, error: ResultError) -> None:
+    def _despair(self, entry: Entry, error: ResultError) -> ResultError:
         """A job without usable pictures is asked for once more in a later run, then given up."""
         journal, run_id = self._desk.journal, self._desk.visit.run_id
         if entry.asked_run in (None, run_id):
             journal.asked(entry.key, run_id)
-        else:
-            journal.ended(entry.key, entry.request_id, "failed", str(error))
+            return ResultError(error.problem, STAYS_FETCHABLE)
+        journal.given_up(entry.key, entry.request_id, str(error))
+        return ResultError(error.problem, GIVEN_UP)
 
     def _leave(self) -> None:
         self._places.close()
@@ -195,6 +200,6 @@ def _naming(entry: Entry) -> Iterator[None]:
     """Put the request id, by which fal's dashboard finds the job, into every error of it."""
     try:
         yield
-    except RemoteError as error:
+    except (RemoteError, ResultError) as error:
         error.about(f"Request {entry.request_id}")
         raise

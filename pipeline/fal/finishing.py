@@ -15,7 +15,14 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from ..crew import Crew
-from ..errors import JobFailedError, JobGoneError, JournalError, RejectedError, ResultError
+from ..errors import (
+    JobFailedError,
+    JobGoneError,
+    JournalError,
+    RejectedError,
+    RemoteError,
+    ResultError,
+)
 from ..images import Pixels, decode
 from .answers import Answer
 from .client import FalClient
@@ -83,7 +90,8 @@ class Finisher:
         for _ in range(DOWNLOAD_TRIES - 1):
             with suppress(ResultError):
                 return self._fetch_once(url, size, stopped)
-        return self._fetch_once(url, size, stopped)
+        # A picture that is whole each time is what was paid for, whatever size fal declares.
+        return self._fetch_once(url, None, stopped)
 
     def _fetch_once(
         self, url: str, size: tuple[int, int] | None, stopped: Callable[[], bool]
@@ -124,7 +132,7 @@ def ending(journal: Journal, entry: Entry) -> Iterator[None]:
         yield
     except (JobFailedError, JobGoneError, RejectedError) as error:
         state: State = "cancelled" if was_cancelled(error) else "failed"
-        journal.ended(entry.key, entry.request_id, state, str(error))
+        journal.ended(entry.key, entry.request_id, state, str(error), _cost_of_failure(error))
         if isinstance(error, RejectedError):
             # Where it was an address that fal could not read, the next try must not use it.
             journal.uploads.forget_uploads(entry.uploads)
@@ -138,6 +146,11 @@ def _logged(entry: Entry) -> Iterator[None]:
         yield
     except JournalError as error:
         logger.warning("the result of request %s was not kept: %s", entry.request_id, error)
+
+
+def _cost_of_failure(error: RemoteError) -> float | None:
+    """fal bills no failure of its own; what it refused it may bill, if it says so."""
+    return dollars(error.units) if isinstance(error, RejectedError) else 0.0
 
 
 def kept(journal: Journal, entry: Entry) -> Finished | None:

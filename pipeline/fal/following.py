@@ -15,7 +15,7 @@ from ..errors import RemoteTimeoutError
 from .answers import Job, Status, read_object, read_status
 from .events import Events
 from .guarding import guard
-from .reading import Missing, ask, persist, successful
+from .reading import Missing, ask, missing_job, persist, successful
 from .repeating import Again, pauses, rest, retry_after
 from .transport import BROKEN, Wire, pieces
 
@@ -38,12 +38,18 @@ class Follower:
     """Tells every status of one job to ``tell``, on the thread that calls ``run``."""
 
     def __init__(
-        self, wire: Wire, job: Job, stopped: Callable[[], bool], tell: Callable[[Status], None]
+        self,
+        wire: Wire,
+        job: Job,
+        stopped: Callable[[], bool],
+        tell: Callable[[Status], None],
+        cancelled: bool,
     ) -> None:
         self._wire = wire
         self._job = job
         self._stopped = stopped
         self._tell = tell
+        self._cancelled = cancelled
         self._seen: set[tuple[str, str]] = set()
         self._completed_at: float | None = None
 
@@ -67,7 +73,7 @@ class Follower:
         """Ask once, unless it is over; whether it is now."""
         if self._over():
             return True
-        missing = Missing()
+        missing = Missing() if self._cancelled else missing_job()
         try:
             self._take(persist(lambda: self._status(missing), self._stopped))
         except RemoteTimeoutError:

@@ -118,9 +118,15 @@ class Placing:
         """Send the edit, or find out about an earlier one; None where the claim has changed."""
         if claim.turn == "resolve":
             return self._resolve(claim.entry, pauses=(0.0,)) if claim.entry else None
-        found = [entry for entry in claim.doubtful if self._is_found(entry)]
+        journal, key = self._desk.journal, self._desk.order.key
+        try:
+            found = [entry for entry in claim.doubtful if self._is_found(entry)]
+        except BaseException:
+            # Left claimed, the same edit would wait for this one as long as the process lives.
+            journal.withdraw(key)
+            raise
         if found:
-            self._desk.journal.withdraw(self._desk.order.key)
+            journal.withdraw(key)
             return None
         return self._send()
 

@@ -8,6 +8,7 @@ from typing import TypeVar
 from urllib.parse import urlsplit
 
 from ..errors import JobGoneError, RemoteError, RemoteTimeoutError
+from .answers import billed_units
 from .refusals import ACCOUNT, job_failed, refused
 from .repeating import Again, repeat, retry_after
 from .transport import BROKEN, Reply, Wire, read, trouble
@@ -24,7 +25,10 @@ _NO_PICTURE = frozenset({401, 403, 404, 410})
 
 MISSING_TRIES = 3
 MISSING_S = 1.0
-"""A job is gone after so many answers that it is not there, over at least this time."""
+"""Something is gone after so many answers that it is not there, over at least this time."""
+
+GONE_S = 10.0
+"""The same for a job that is paid for: what fal does not show yet must not be ordered again."""
 
 MAX_PICTURE_BYTES = 256 * 1024 * 1024
 
@@ -45,7 +49,8 @@ def _give_up(failure: Again) -> RemoteTimeoutError:
 class Missing:
     """Counts what is not there: a job for a moment after its submit, a picture before its copy."""
 
-    def __init__(self) -> None:
+    def __init__(self, believed_after_s: float | None = None) -> None:
+        self._believed_after_s = MISSING_S if believed_after_s is None else believed_after_s
         self._since = time.monotonic()
         self._count = 0
 
@@ -54,7 +59,14 @@ class Missing:
         if not self._count:
             self._since = time.monotonic()
         self._count += 1
-        return self._count < MISSING_TRIES or time.monotonic() - self._since < MISSING_S
+        return (
+            self._count < MISSING_TRIES or time.monotonic() - self._since < self._believed_after_s
+        )
+
+
+def missing_job() -> Missing:
+    """For a job that nobody has cancelled, as far as is known here."""
+    return Missing(GONE_S)
 
 
 def answering(ask: Callable[[], T], url: str) -> T:
@@ -107,7 +119,9 @@ def successful(reply: Reply, key: str) -> Reply:
 def finished(reply: Reply, key: str) -> Reply:
     """``reply`` if it is a result; raises the job's own failure, which is final, or ``Again``."""
     if reply.status == 422:
-        raise refused(reply, key)
+        error = refused(reply, key)
+        error.units = billed_units(reply)
+        raise error
     if reply.status == 400 and b"in progress" in reply.body:
         raise Again("fal has not finished this job.")
     own = "x-fal-request-id" in reply.headers and "x-fal-error-type" in reply.headers

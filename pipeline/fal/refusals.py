@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from http import HTTPStatus
 from typing import Any
 
-from ..errors import AccountError, FireRedError, JobFailedError, RejectedError, clean
+from ..errors import AccountError, JobFailedError, RejectedError, RemoteError, clean
 from .answers import read_object
 from .transport import Reply
 
@@ -40,7 +40,7 @@ _OUTCOMES = {
 }
 
 
-def refused(reply: Reply, key: str) -> FireRedError:
+def refused(reply: Reply, key: str) -> RemoteError:
     """The error for one of the ``ACCOUNT`` or ``REJECTED`` statuses; ``key`` stays out of it."""
     words = _words(reply, key)
     if reply.status == 401:

@@ -17,8 +17,7 @@ from typing import TypeVar
 from ..crew import settle
 from ..errors import EditCancelled, RemoteTimeoutError
 from ..host import Reporter
-from .answers import Job, State, Status
-from .client import FalClient
+from .answers import State, Status
 
 CANCEL_CHECK_S = 0.05
 
@@ -33,6 +32,9 @@ _PROGRESS: dict[State, int] = {"IN_QUEUE": 10, "IN_PROGRESS": 30, "COMPLETED": 9
 """fal reports no percentage for this model; the bar marks the phases."""
 
 T = TypeVar("T")
+
+Follow = Callable[[Callable[[], bool], Callable[[Status], None]], None]
+"""Hands every status of a job to the second, until it is completed or the first is true."""
 
 
 def attend(
@@ -62,9 +64,8 @@ def attend(
 class Watch:
     """Follows one job to its completion; ``state`` is what fal last said of it."""
 
-    def __init__(self, client: FalClient, job: Job, host: Reporter) -> None:
-        self._client = client
-        self._job = job
+    def __init__(self, follow: Follow, host: Reporter) -> None:
+        self._follow = follow
         self._host = host
         self.state: State | None = None
 
@@ -91,8 +92,7 @@ class Watch:
         """The changes of the job as they come, and None every ``CANCEL_CHECK_S`` between them."""
         changes: queue.SimpleQueue[Status] = queue.SimpleQueue()
         outcome: Future[None] = Future()
-        follow = self._client.follow
-        _start(lambda: settle(lambda: follow(self._job, stopped.is_set, changes.put), outcome))
+        _start(lambda: settle(lambda: self._follow(stopped.is_set, changes.put), outcome))
         while True:
             try:
                 change = changes.get(timeout=CANCEL_CHECK_S)

@@ -113,6 +113,7 @@ class ComfyUI:
     log: Path
     session: requests.Session = field(default_factory=requests.Session)
     client_id: str = field(default_factory=lambda: uuid.uuid4().hex)
+    process: subprocess.Popen[bytes] | None = None
 
     @property
     def url(self) -> str:
@@ -166,6 +167,12 @@ class ComfyUI:
         """Let ComfyUI unload all models and drop every cached output, as its button does."""
         self.post("/free", {"unload_models": True, "free_memory": True}).raise_for_status()
 
+    def kill(self) -> None:
+        """End the server as the system does when memory runs out: it hears nothing of it."""
+        assert self.process is not None
+        self.process.kill()
+        self.process.wait(timeout=30)
+
     def job(self, prompt_id: str) -> dict[str, Any]:
         return dict(self.get(f"/api/jobs/{prompt_id}"))
 
@@ -202,7 +209,7 @@ def running_comfyui(
             stdout=output,
             stderr=subprocess.STDOUT,
         )
-        server = ComfyUI(base, port, log)
+        server = ComfyUI(base, port, log, process=process)
         try:
             _await_start(server, process)
             yield server

@@ -5,12 +5,23 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
 
 from doubles.fal_server import FalServer
-from firered_edit.pipeline.fal import collecting, connecting, engine, journal
+from firered_edit.pipeline.fal import (
+    collecting,
+    connecting,
+    engine,
+    following,
+    journal,
+    placing,
+    reading,
+    repeating,
+    submitting,
+)
 from firered_edit.pipeline.fal.payload import FalOptions
 from firered_edit.pipeline.host import PlainHost, RemoteSettings
 from firered_edit.pipeline.request import EditRequest, EditResult
@@ -62,6 +73,25 @@ def server(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[FalServe
 def data(server: FalServer, tmp_path: Path) -> Path:
     """The folder of that journal."""
     return tmp_path / "data"
+
+
+PAUSES: list[tuple[ModuleType, str, Any]] = [
+    (repeating, "RETRY_PAUSE_S", (0.01, 0.05)),
+    (following, "POLL_S", (0.01, 0.02)),
+    (reading, "READ_PATIENCE_S", 2.0),
+    (reading, "MISSING_S", 0.1),
+    (reading, "GONE_S", 0.3),
+    (submitting, "SUBMIT_PATIENCE_S", 0.6),
+    (placing, "HISTORY_PAUSES_S", (0.0,)),
+]
+"""Every pause and patience of the engine, made short."""
+
+
+@pytest.fixture
+def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The engine waits for nothing for long."""
+    for module, name, value in PAUSES:
+        monkeypatch.setattr(module, name, value)
 
 
 def forget() -> None:

@@ -32,21 +32,11 @@ from firered_edit.pipeline.errors import (
     RemoteTimeoutError,
     ResultError,
 )
-from firered_edit.pipeline.fal import following, placing, reading, repeating, submitting, waiting
+from firered_edit.pipeline.fal import submitting, waiting
 from firered_edit.pipeline.geometry import Custom
 from firered_edit.pipeline.images import Reference, to_tensor
 from firered_edit.pipeline.request import EditRequest
 from support.fal_fixtures import Listener, edit
-
-
-@pytest.fixture
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Pauses between tries, made short."""
-    monkeypatch.setattr(repeating, "RETRY_PAUSE_S", (0.01, 0.05))
-    monkeypatch.setattr(reading, "READ_PATIENCE_S", 0.5)
-    monkeypatch.setattr(submitting, "SUBMIT_PATIENCE_S", 0.5)
-    monkeypatch.setattr(following, "POLL_S", (0.01, 0.02))
-    monkeypatch.setattr(placing, "HISTORY_PAUSES_S", (0.0,))
 
 
 def test_an_edit_that_changes_nothing_comes_back_bit_identical(
@@ -146,7 +136,7 @@ PASSING_FAULTS = [
     PASSING_FAULTS,
     ids=[f"{phase}-{fault.kind}-{fault.reply.status}" for phase, fault, _ in PASSING_FAULTS],
 )
-@pytest.mark.usefixtures("quick")
+@pytest.mark.usefixtures("hurried")
 def test_a_passing_fault_is_not_noticed_and_nothing_is_paid_twice(
     server: FalServer, asked: EditRequest, phase: Any, fault: Fault, times: int
 ) -> None:
@@ -164,7 +154,7 @@ def test_a_passing_fault_is_not_noticed_and_nothing_is_paid_twice(
     [(Fault.nginx(502), 2), (Fault.throttle(0), 2), (Fault.lose(), 1)],
     ids=["front door", "throttled", "answer lost"],
 )
-@pytest.mark.usefixtures("quick")
+@pytest.mark.usefixtures("hurried")
 def test_a_submit_is_repeated_only_where_fal_has_not_accepted_it(
     server: FalServer, asked: EditRequest, fault: Fault, submits: int
 ) -> None:
@@ -173,7 +163,7 @@ def test_a_submit_is_repeated_only_where_fal_has_not_accepted_it(
     assert (server.count("submit"), server.billed) == (submits, 1)
 
 
-@pytest.mark.usefixtures("quick")
+@pytest.mark.usefixtures("hurried")
 def test_nobody_listening_is_no_uncertain_submit(
     server: FalServer, asked: EditRequest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -190,7 +180,7 @@ def test_nobody_listening_is_no_uncertain_submit(
         ("[error:runner_disconnected]", JobFailedError, "machine at fal"),
     ],
 )
-@pytest.mark.usefixtures("quick")
+@pytest.mark.usefixtures("hurried")
 def test_what_fal_refuses_is_a_named_error(
     server: FalServer, asked: EditRequest, prompt: str, error: type[FireRedError], words: str
 ) -> None:
@@ -209,7 +199,7 @@ def test_what_fal_refuses_is_a_named_error(
         (500, "boom", "may have accepted"),
     ],
 )
-@pytest.mark.usefixtures("quick")
+@pytest.mark.usefixtures("hurried")
 def test_a_refused_submit_is_told_in_short_words(
     server: FalServer, asked: EditRequest, status: int, detail: Any, words: str
 ) -> None:
@@ -263,7 +253,7 @@ def test_a_picture_elsewhere_is_not_fetched(server: FalServer, asked: EditReques
     "url",
     ["https://evil.example/x", "http://127.0.0.1:1/x", "http://queue.fal.run/x", "https://[x"],
 )
-@pytest.mark.usefixtures("quick")
+@pytest.mark.usefixtures("hurried")
 def test_a_job_said_to_be_elsewhere_is_followed_where_it_was_ordered(
     server: FalServer, asked: EditRequest, url: str
 ) -> None:
@@ -300,7 +290,7 @@ def test_a_flag_without_a_list_is_no_flag(server: FalServer, asked: EditRequest)
     assert edit(asked).seed == asked.seed
 
 
-@pytest.mark.usefixtures("quick")
+@pytest.mark.usefixtures("hurried")
 def test_a_job_fal_no_longer_answers_for_ends_with_its_request_id(
     server: FalServer, asked: EditRequest
 ) -> None:
@@ -413,7 +403,7 @@ def test_a_choice_that_no_widget_offers_is_refused(
     assert not server.requests
 
 
-@pytest.mark.usefixtures("quick")
+@pytest.mark.usefixtures("hurried")
 def test_a_redirect_is_not_followed(server: FalServer, asked: EditRequest) -> None:
     redirect = Fault("answer", reply=Reply(302, b"", {"Location": "http://127.0.0.1:1/"}))
     server.fail("get", redirect, 9)
@@ -492,7 +482,7 @@ def test_more_references_than_the_model_was_trained_with_are_sent_and_noticed(
     assert any("was trained with 3" in notice for notice in result.receipt.notices)
 
 
-@pytest.mark.usefixtures("quick")
+@pytest.mark.usefixtures("hurried")
 def test_a_state_unheard_of_is_passed_over(server: FalServer, asked: EditRequest) -> None:
     server.run_seconds = 0.1
     server.fail("stream", Fault.answer(404))

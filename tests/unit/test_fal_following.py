@@ -39,6 +39,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(repeating, "RETRY_PAUSE_S", (0.01, 0.05))
     monkeypatch.setattr(reading, "READ_PATIENCE_S", 0.6)
     monkeypatch.setattr(reading, "MISSING_S", 0.1)
+    monkeypatch.setattr(reading, "GONE_S", 0.2)
     monkeypatch.setattr(following, "POLL_S", (0.01, 0.02))
 
 

@@ -26,12 +26,7 @@ from firered_edit.pipeline.errors import (
     UncollectedError,
 )
 from firered_edit.pipeline.fal import (
-    following,
     history,
-    placing,
-    reading,
-    repeating,
-    submitting,
     transport,
     waiting,
 )
@@ -45,16 +40,7 @@ from firered_edit.pipeline.request import EditRequest, EditResult
 from support.comfyui import wait_until
 from support.fal_fixtures import Listener, Unfinished, edit, forget
 
-
-@pytest.fixture(autouse=True)
-def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Pauses between tries, made short."""
-    monkeypatch.setattr(repeating, "RETRY_PAUSE_S", (0.01, 0.05))
-    monkeypatch.setattr(reading, "READ_PATIENCE_S", 2.0)
-    monkeypatch.setattr(reading, "MISSING_S", 0.1)
-    monkeypatch.setattr(submitting, "SUBMIT_PATIENCE_S", 0.5)
-    monkeypatch.setattr(following, "POLL_S", (0.01, 0.02))
-    monkeypatch.setattr(placing, "HISTORY_PAUSES_S", (0.0,))
+pytestmark = pytest.mark.usefixtures("hurried")
 
 
 def _picture(asked: EditRequest) -> torch.Tensor:
@@ -550,3 +536,23 @@ def test_the_journal_of_a_data_folder_is_opened_once(server: FalServer, data: Pa
     with ThreadPoolExecutor(8) as pool:
         journals = set(pool.map(lambda _: journal_in(data), range(16)))
     assert len(journals) == 1
+
+
+def test_a_job_that_fal_shows_late_is_not_ordered_again(
+    server: FalServer, asked: EditRequest
+) -> None:
+    for phase in ("stream", "status"):
+        server.fail(phase, Fault.answer(404), 4)  # type: ignore[arg-type]
+    assert torch.equal(edit(asked).images[0], _picture(asked))
+    assert (server.count("submit"), server.billed) == (1, 1)
+
+
+@pytest.mark.parametrize(("units", "spent"), [("3", 0.0975), (None, 0.0325)])
+def test_what_fal_bills_for_a_refusal_counts_as_spent(
+    server: FalServer, asked: EditRequest, data: Path, units: str | None, spent: float
+) -> None:
+    headers = {"X-Fal-Billable-Units": units} if units else None
+    server.fail("result", Fault.answer(422, {"detail": "no"}, headers))
+    with pytest.raises(FireRedError, match="rejected"):
+        edit(asked)
+    assert Backlog(data).spent_today() == pytest.approx(spent)

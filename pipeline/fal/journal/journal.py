@@ -111,15 +111,29 @@ class Journal(Claims):
         written = json.dumps(list(files))
         self._change(key, ("result",), "done", files=written, delivered_at=moment)
 
-    def ended(self, key: str, request_id: str | None, state: State, problem: str) -> None:
-        """It came to its end without pictures, and without a price."""
+    def ended(
+        self,
+        key: str,
+        request_id: str | None,
+        state: State,
+        problem: str,
+        cost: float | None = 0.0,
+    ) -> None:
+        """It came to its end without pictures; None is a ``cost`` that fal has not told."""
         with self.database.writing() as db:
             entry = rows.find(db, key)
             # An order sent meanwhile under the same key is another job.
             if entry is None or entry.request_id != request_id:
                 return
             if rows.move(db, key, ("submitting", *ACCEPTED), state, problem=problem):
-                rows.bill(db, key, 0.0, 0.0)
+                rows.bill(db, key, None, cost)
+
+    def given_up(self, key: str, request_id: str | None, problem: str) -> None:
+        """What fal made of it is of no use; it is billed all the same."""
+        with self.database.writing() as db:
+            entry = rows.find(db, key)
+            if entry is not None and entry.request_id == request_id:
+                rows.move(db, key, ACCEPTED, "failed", problem=problem)
 
     def lost(self, key: str) -> None:
         """Its pictures are gone from the disk; they may still be at fal."""
