@@ -61,11 +61,13 @@ class Finisher:
 
         Raises ``ResultError`` where there are none, or the job's own failure: then it is over.
         """
-        answer = entry.answer
-        if answer is None or not all(answer.urls):
-            answer = self._answer(entry, stopped)
+        known = entry.answer if entry.answer and all(entry.answer.urls) else None
+        answer = known or self._answer(entry, stopped)
         shown = [index for index, flag in enumerate(answer.flagged) if not flag]
         downloads = [_crew.submit(partial(self._fetch, answer, index, stopped)) for index in shown]
+        if not known and not _is_inline(answer):
+            # While the pictures are under way: fal answers the same again if this is not reached.
+            self._note(entry, answer)
         fetched = [download.result() for download in downloads]
         self._keep(entry, answer, [data for data, _ in fetched])
         return Finished(answer, [pixels for _, pixels in fetched])
@@ -73,10 +75,7 @@ class Finisher:
     def _answer(self, entry: Entry, stopped: Callable[[], bool]) -> Answer:
         assert entry.job is not None
         with ending(self._journal, entry):
-            answer = self._client.result(entry.job, stopped)
-        if not _is_inline(answer):
-            self._note(entry, answer)
-        return answer
+            return self._client.result(entry.job, stopped)
 
     def _note(self, entry: Entry, answer: Answer) -> None:
         with _logged(entry):

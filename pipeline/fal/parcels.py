@@ -10,6 +10,7 @@ from threading import Lock
 from ..crew import Crew, settle
 from ..errors import EditCancelled
 from ..images import Pixels, encode_jpeg, encode_png
+from .encoded import encoded
 from .payload import UploadQuality
 from .uploads import Kind, Storage
 
@@ -43,7 +44,11 @@ class Parcel:
         """Have the picture encoded, if nobody has yet."""
         with self._lock:
             already, self._packed = self._packed, True
-        if not already:
+        if already:
+            return
+        if (data := encoded.get(self._digest)) is not None:
+            self.encoded.set_result(data)
+        else:
             _packers.submit(lambda: settle(self._pack, self.encoded))
 
     def ship(self) -> bool:
@@ -64,7 +69,9 @@ class Parcel:
     def _pack(self) -> bytes:
         if self._abandoned():
             raise EditCancelled
-        return self._encode(self._pixels)
+        data = self._encode(self._pixels)
+        encoded.put(self._digest, data)
+        return data
 
     def _ship(self) -> str:
         data = self.encoded.result()

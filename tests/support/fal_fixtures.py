@@ -14,6 +14,7 @@ from doubles.fal_server import FalServer
 from firered_edit.pipeline.fal import (
     collecting,
     connecting,
+    encoded,
     engine,
     following,
     journal,
@@ -100,5 +101,6 @@ def forget() -> None:
         collector.close()
     for opened in journal.journal_in.forget():
         opened.close()
+    encoded.encoded.clear()
     connecting.session().close()
     connecting.session.cache_clear()

@@ -31,7 +31,7 @@ from firered_edit.pipeline.errors import (
     InputError,
     RemoteError,
 )
-from firered_edit.pipeline.fal import parcels, repeating, sending, uploads
+from firered_edit.pipeline.fal import encoded, parcels, repeating, sending, uploads
 from firered_edit.pipeline.fal.hosts import Hosts
 from firered_edit.pipeline.fal.payload import UploadQuality
 from firered_edit.pipeline.fal.sending import Sender, Sent
@@ -114,6 +114,7 @@ def desk(monkeypatch: pytest.MonkeyPatch) -> Iterator[_Desk]:
     """Everything goes to storage, whatever its size; pauses are short."""
     monkeypatch.setattr(sending, "INLINE_LIMIT", 0)
     monkeypatch.setattr(uploads, "tokens", Tokens())
+    encoded.encoded.clear()
     monkeypatch.setattr(repeating, "RETRY_PAUSE_S", (0.01, 0.02))
     with FalServer() as server, new_session() as session:
         session.trust_env = False
@@ -634,3 +635,26 @@ def _await(condition: Callable[[], bool]) -> None:
     while not condition():
         assert time.monotonic() < deadline, "it did not come to that"
         time.sleep(0.005)
+
+
+def test_a_picture_is_encoded_once_however_often_it_is_edited(
+    desk: _Desk, photo: MakePhoto, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = desk.send(photo(64, 48))
+
+    def fail(_: Pixels) -> bytes:
+        raise MemoryError
+
+    monkeypatch.setitem(parcels._ENCODERS, "lossless", ("png", fail))
+    assert desk.send(photo(64, 48)).urls == first.urls
+
+
+def test_encoded_pictures_take_no_more_room_than_allowed() -> None:
+    kept = encoded.Encoded(limit=10)
+    for name in "abc":
+        kept.put(name, name.encode() * 4)
+        kept.get("a")
+    kept.put("c", b"c" * 5)
+    assert [kept.get(name) for name in "abc"] == [b"aaaa", None, b"ccccc"]
+    kept.put("d", b"d" * 11)
+    assert kept.get("d") is None
