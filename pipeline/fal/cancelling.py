@@ -5,11 +5,11 @@ from __future__ import annotations
 from concurrent import futures
 
 from ..crew import Crew
-from .answers import Job, State
 from .collecting import collector_in
 from .desk import Desk
 from .finishing import never
 from .journal import Entry
+from .protocol.answers import Job, State
 
 ANSWER_S = 2.0
 """How long the artist waits for fal to confirm; it is asked on in the background."""

@@ -14,12 +14,12 @@ from threading import Event, Lock
 
 from ..crew import Crew
 from ..errors import FireRedError, ResultError
-from .answers import Status
-from .client import FalClient
 from .connecting import Connection, connect
 from .finishing import Finisher, ending
 from .journal import ACCEPTED, Entry, Journal, PerFolder, journal_in, tidy
 from .orders import account_of
+from .protocol.answers import Status
+from .protocol.client import FalClient
 from .resolving import look_up
 
 logger = logging.getLogger(__name__)

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import requests
 
-from .client import FalClient
-from .hosts import Hosts
 from .journal import Journal
 from .keys import find_key
-from .transport import new_session
-from .uploads import Storage
+from .protocol.client import FalClient
+from .protocol.hosts import Hosts
+from .protocol.transport import new_session
+from .uploads.storage import Storage
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ..host import RemoteHost
-from .client import FalClient
 from .journal import Journal, Order, Visit
+from .protocol.client import FalClient
 
 
 @dataclass(frozen=True)

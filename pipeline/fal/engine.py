@@ -31,7 +31,7 @@ from .packing import Packing
 from .payload import FalOptions
 from .placing import Placing
 from .pricing import estimate
-from .sending import Sender
+from .uploads.sending import Sender
 from .waiting import Watch, attend
 
 __all__ = ["FalEngine", "FalOptions"]

@@ -24,10 +24,10 @@ from ..errors import (
     ResultError,
 )
 from ..images import Pixels, decode
-from .answers import Answer
-from .client import FalClient
 from .journal import Entry, Journal, State
 from .pricing import dollars
+from .protocol.answers import Answer
+from .protocol.client import FalClient
 
 logger = logging.getLogger(__name__)
 

@@ -11,13 +11,13 @@ from ..errors import FlaggedError
 from ..images import Pixels, check_shown, to_tensor
 from ..preparation import Prepared, Stopwatch
 from ..request import EditResult
-from .answers import Answer
 from .finishing import Finished
-from .hosts import ENDPOINT
 from .journal import Entry
 from .payload import FalOptions
 from .pricing import cost_of
-from .sending import Sent
+from .protocol.answers import Answer
+from .protocol.hosts import ENDPOINT
+from .uploads.sending import Sent
 
 
 class Handover:

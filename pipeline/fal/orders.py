@@ -7,12 +7,12 @@ from collections.abc import Sequence
 
 from ..images import Pixels
 from ..preparation import Prepared
-from .history import payload_digest
-from .hosts import ENDPOINT
 from .journal import Order, Shape
 from .payload import FalOptions, build_payload
 from .pricing import Estimate
-from .uploads import picture_digest
+from .protocol.history import payload_digest
+from .protocol.hosts import ENDPOINT
+from .uploads.storage import picture_digest
 
 KEY_VERSION = 1
 """Changes where the same inputs come to mean other pictures."""

@@ -7,13 +7,13 @@ from contextlib import ExitStack
 
 from ..images import Pixels
 from ..preparation import Prepared, Stopwatch
-from .answers import Job
 from .cancelling import take_back
 from .desk import Desk
 from .payload import FalOptions, body_length, build_payload
 from .placing import Packed
 from .pricing import DailyLimit, Estimate, budget, today
-from .sending import Sender, Sent
+from .protocol.answers import Job
+from .uploads.sending import Sender, Sent
 from .window import window
 
 

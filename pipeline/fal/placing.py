@@ -22,11 +22,11 @@ from ..errors import (
     UncertainError,
     UncollectedError,
 )
-from .answers import Job
 from .desk import Desk
-from .history import payload_digest
 from .journal import Claim, Entry
 from .pricing import DailyLimit
+from .protocol.answers import Job
+from .protocol.history import payload_digest
 from .resolving import look_up
 from .waiting import CANCEL_CHECK_S, attend
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import UTC, datetime
 
-from .client import FalClient
 from .journal import Entry, Journal
+from .protocol.client import FalClient
 
 CLOCK_SKEW_S = 3600.0
 """How far this machine's clock may be ahead of fal's."""

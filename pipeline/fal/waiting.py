@@ -17,7 +17,7 @@ from typing import TypeVar
 from ..crew import settle
 from ..errors import EditCancelled, RemoteTimeoutError
 from ..host import Reporter
-from .answers import State, Status
+from .protocol.answers import State, Status
 
 CANCEL_CHECK_S = 0.05
 

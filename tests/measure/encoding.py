@@ -38,9 +38,9 @@ from support.slow_line import SlowLine
 load_pack()
 
 from firered_edit.pipeline.fal import sending  # noqa: E402
-from firered_edit.pipeline.fal.sending import Sender  # noqa: E402
-from firered_edit.pipeline.fal.transport import new_session  # noqa: E402
-from firered_edit.pipeline.fal.uploads import Storage  # noqa: E402
+from firered_edit.pipeline.fal.protocol.transport import new_session  # noqa: E402
+from firered_edit.pipeline.fal.uploads.sending import Sender  # noqa: E402
+from firered_edit.pipeline.fal.uploads.storage import Storage  # noqa: E402
 from firered_edit.pipeline.images import Pixels, encode_jpeg, encode_png  # noqa: E402
 
 ROUND_TRIP_S, MEGABITS = 0.04, 50.0

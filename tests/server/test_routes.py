@@ -17,7 +17,7 @@ from PIL import Image
 
 from doubles.fal_server import FalServer
 from doubles.fal_server.settings import APP_ID
-from firered_edit.pipeline.fal.answers import Job
+from firered_edit.pipeline.fal.protocol.answers import Job
 from firered_edit.pipeline.images import encode_png
 from support.comfyui import ComfyUI, install_pack, running_comfyui, wait_until
 from support.kinds import MakePhoto

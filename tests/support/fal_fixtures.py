@@ -11,19 +11,10 @@ from typing import Any
 import pytest
 
 from doubles.fal_server import FalServer
-from firered_edit.pipeline.fal import (
-    collecting,
-    connecting,
-    encoded,
-    engine,
-    following,
-    journal,
-    placing,
-    reading,
-    repeating,
-    submitting,
-)
+from firered_edit.pipeline.fal import collecting, connecting, engine, journal, placing
 from firered_edit.pipeline.fal.payload import FalOptions
+from firered_edit.pipeline.fal.protocol import following, reading, repeating, submitting
+from firered_edit.pipeline.fal.uploads import encoded
 from firered_edit.pipeline.host import PlainHost, RemoteSettings
 from firered_edit.pipeline.request import EditRequest, EditResult
 

@@ -19,9 +19,9 @@ from doubles.fal_server.faults import Phase
 from doubles.fal_server.replies import Reply
 from doubles.fal_server.settings import APP_ID
 from firered_edit.pipeline.errors import JournalError
-from firered_edit.pipeline.fal import sending, uploads
 from firered_edit.pipeline.fal.journal import Journal
 from firered_edit.pipeline.fal.journal.results import Results
+from firered_edit.pipeline.fal.uploads import sending, storage
 from support.comfyui import wait_until
 from support.fal_trials import Change, Plan, Trial
 
@@ -154,8 +154,8 @@ def unstreamed(trial: Trial) -> None:
 def in_storage(trial: Trial) -> None:
     """Let pictures travel by fal's storage, however small."""
     trial.whole.enter_context(mock.patch.object(sending, "INLINE_LIMIT", 0))
-    trial.whole.enter_context(mock.patch.object(uploads, "TOKEN_PATIENCE_S", 0.3))
-    trial.whole.enter_context(mock.patch.object(uploads, "UPLOAD_PATIENCE_S", 0.6))
+    trial.whole.enter_context(mock.patch.object(storage, "TOKEN_PATIENCE_S", 0.3))
+    trial.whole.enter_context(mock.patch.object(storage, "UPLOAD_PATIENCE_S", 0.6))
 
 
 def unread(trial: Trial) -> None:

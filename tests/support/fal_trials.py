@@ -22,8 +22,8 @@ from doubles.fal_server.desk import Desk
 from doubles.fal_server.faults import Phase
 from doubles.fal_server.replies import Call, Reply
 from firered_edit.pipeline.errors import JournalError
-from firered_edit.pipeline.fal import following, reading, submitting
 from firered_edit.pipeline.fal.journal.database import Database
+from firered_edit.pipeline.fal.protocol import following, reading, submitting
 from firered_edit.pipeline.geometry import MatchImage
 from firered_edit.pipeline.images import Reference, to_tensor
 from firered_edit.pipeline.request import EditRequest

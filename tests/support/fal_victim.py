@@ -28,12 +28,12 @@ load_pack()
 from firered_edit.pipeline.errors import FireRedError  # noqa: E402
 from firered_edit.pipeline.fal import waiting  # noqa: E402
 from firered_edit.pipeline.fal.backlog import Backlog  # noqa: E402
-from firered_edit.pipeline.fal.client import FalClient  # noqa: E402
 from firered_edit.pipeline.fal.collecting import collector_in  # noqa: E402
 from firered_edit.pipeline.fal.engine import FalEngine  # noqa: E402
 from firered_edit.pipeline.fal.journal import Journal  # noqa: E402
 from firered_edit.pipeline.fal.journal.results import Results  # noqa: E402
 from firered_edit.pipeline.fal.payload import FalOptions  # noqa: E402
+from firered_edit.pipeline.fal.protocol.client import FalClient  # noqa: E402
 from support.fal_artist import PICTURE  # noqa: E402
 from support.fal_fixtures import Listener, Unfinished  # noqa: E402
 from support.fal_trials import hurry, small_edit, wanted  # noqa: E402

@@ -27,11 +27,11 @@ from firered_edit.pipeline.errors import (
     ResultError,
     UncertainError,
 )
-from firered_edit.pipeline.fal import reading, repeating, submitting, transport
-from firered_edit.pipeline.fal.answers import Job, job_named
-from firered_edit.pipeline.fal.client import FalClient, new_session
-from firered_edit.pipeline.fal.hosts import Hosts
-from firered_edit.pipeline.fal.refusals import _DIALOGS
+from firered_edit.pipeline.fal.protocol import reading, repeating, submitting, transport
+from firered_edit.pipeline.fal.protocol.answers import Job, job_named
+from firered_edit.pipeline.fal.protocol.client import FalClient, new_session
+from firered_edit.pipeline.fal.protocol.hosts import Hosts
+from firered_edit.pipeline.fal.protocol.refusals import _DIALOGS
 
 
 def _picture(side: int) -> str:

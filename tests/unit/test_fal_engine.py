@@ -32,7 +32,8 @@ from firered_edit.pipeline.errors import (
     RemoteTimeoutError,
     ResultError,
 )
-from firered_edit.pipeline.fal import submitting, waiting
+from firered_edit.pipeline.fal import waiting
+from firered_edit.pipeline.fal.protocol import submitting
 from firered_edit.pipeline.geometry import Custom
 from firered_edit.pipeline.images import Reference, to_tensor
 from firered_edit.pipeline.request import EditRequest

@@ -17,11 +17,11 @@ from urllib3.response import BaseHTTPResponse, HTTPResponse
 from doubles.fal_server import FalServer, Fault
 from doubles.raw_server import RawServer, read_request
 from firered_edit.pipeline.errors import AccountError, JobGoneError, RemoteTimeoutError
-from firered_edit.pipeline.fal import events, following, guarding, reading, repeating
-from firered_edit.pipeline.fal.answers import Job, Status, read_status
-from firered_edit.pipeline.fal.client import FalClient, new_session
-from firered_edit.pipeline.fal.events import Events
-from firered_edit.pipeline.fal.hosts import Hosts
+from firered_edit.pipeline.fal.protocol import events, following, guarding, reading, repeating
+from firered_edit.pipeline.fal.protocol.answers import Job, Status, read_status
+from firered_edit.pipeline.fal.protocol.client import FalClient, new_session
+from firered_edit.pipeline.fal.protocol.events import Events
+from firered_edit.pipeline.fal.protocol.hosts import Hosts
 
 STEPS = 4
 PAYLOAD = {

@@ -20,14 +20,14 @@ from firered_edit.pipeline.errors import (
     RemoteTimeoutError,
     ResultError,
 )
-from firered_edit.pipeline.fal import history, repeating
-from firered_edit.pipeline.fal.answers import Answer, read_answer
-from firered_edit.pipeline.fal.client import FalClient, new_session
-from firered_edit.pipeline.fal.history import payload_digest
-from firered_edit.pipeline.fal.hosts import Hosts
-from firered_edit.pipeline.fal.refusals import refused
-from firered_edit.pipeline.fal.repeating import retry_after
-from firered_edit.pipeline.fal.transport import Reply
+from firered_edit.pipeline.fal.protocol import history, repeating
+from firered_edit.pipeline.fal.protocol.answers import Answer, read_answer
+from firered_edit.pipeline.fal.protocol.client import FalClient, new_session
+from firered_edit.pipeline.fal.protocol.history import payload_digest
+from firered_edit.pipeline.fal.protocol.hosts import Hosts
+from firered_edit.pipeline.fal.protocol.refusals import refused
+from firered_edit.pipeline.fal.protocol.repeating import retry_after
+from firered_edit.pipeline.fal.protocol.transport import Reply
 
 PAYLOAD = {"prompt": "x", "image_urls": ["data:,"], "guidance_scale": 4.0, "seed": 7}
 DIGEST = payload_digest(PAYLOAD)

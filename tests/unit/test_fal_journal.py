@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 
 from firered_edit.pipeline.errors import CostError, JournalError
-from firered_edit.pipeline.fal.answers import Answer, Job
 from firered_edit.pipeline.fal.journal import Journal, Order, Shape, Visit, new_visit, tidy
 from firered_edit.pipeline.fal.pricing import DailyLimit
+from firered_edit.pipeline.fal.protocol.answers import Answer, Job
 from firered_edit.pipeline.geometry import Size
 
 JOB = Job("r-1", "http://q/r-1/status", "http://q/r-1", "http://q/r-1/cancel")

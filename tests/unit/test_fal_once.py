@@ -25,15 +25,12 @@ from firered_edit.pipeline.errors import (
     UncertainError,
     UncollectedError,
 )
-from firered_edit.pipeline.fal import (
-    history,
-    transport,
-    waiting,
-)
+from firered_edit.pipeline.fal import waiting
 from firered_edit.pipeline.fal.backlog import Backlog
 from firered_edit.pipeline.fal.collecting import collector_in
 from firered_edit.pipeline.fal.journal import journal_in
 from firered_edit.pipeline.fal.journal.results import Results
+from firered_edit.pipeline.fal.protocol import history, transport
 from firered_edit.pipeline.host import RemoteSettings
 from firered_edit.pipeline.images import Reference, to_tensor
 from firered_edit.pipeline.request import EditRequest, EditResult

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 from firered_edit.pipeline.errors import CostError, MissingKeyError, RemoteError, SetupError
-from firered_edit.pipeline.fal.hosts import Hosts
 from firered_edit.pipeline.fal.keys import KEY_FILE, find_key
 from firered_edit.pipeline.fal.payload import FalOptions, build_payload
 from firered_edit.pipeline.fal.pricing import Budget, cost_of, estimate
+from firered_edit.pipeline.fal.protocol.hosts import Hosts
 from firered_edit.pipeline.geometry import Custom, Preset, Size, SizePolicy
 from firered_edit.pipeline.preparation import prepare
 from firered_edit.pipeline.request import EditRequest

@@ -31,13 +31,14 @@ from firered_edit.pipeline.errors import (
     InputError,
     RemoteError,
 )
-from firered_edit.pipeline.fal import encoded, parcels, repeating, sending, uploads
-from firered_edit.pipeline.fal.hosts import Hosts
 from firered_edit.pipeline.fal.payload import UploadQuality
-from firered_edit.pipeline.fal.sending import Sender, Sent
-from firered_edit.pipeline.fal.tokens import Tokens
-from firered_edit.pipeline.fal.transport import new_session
-from firered_edit.pipeline.fal.uploads import Storage, picture_digest
+from firered_edit.pipeline.fal.protocol import repeating
+from firered_edit.pipeline.fal.protocol.hosts import Hosts
+from firered_edit.pipeline.fal.protocol.transport import new_session
+from firered_edit.pipeline.fal.uploads import encoded, parcels, sending, storage
+from firered_edit.pipeline.fal.uploads.sending import Sender, Sent
+from firered_edit.pipeline.fal.uploads.storage import Storage, picture_digest
+from firered_edit.pipeline.fal.uploads.tokens import Tokens
 from firered_edit.pipeline.images import Pixels, decode, encode_jpeg, encode_png
 from support.kinds import MakePhoto
 
@@ -71,7 +72,7 @@ class _Desk:
     server: FalServer
     session: requests.Session
     notes: _Notes = field(default_factory=_Notes)
-    lifetime_s: int = uploads.LIFETIME_S
+    lifetime_s: int = storage.LIFETIME_S
     key: str = ""
 
     def storage(self) -> Storage:
@@ -113,7 +114,7 @@ class _Desk:
 def desk(monkeypatch: pytest.MonkeyPatch) -> Iterator[_Desk]:
     """Everything goes to storage, whatever its size; pauses are short."""
     monkeypatch.setattr(sending, "INLINE_LIMIT", 0)
-    monkeypatch.setattr(uploads, "tokens", Tokens())
+    monkeypatch.setattr(storage, "tokens", Tokens())
     encoded.encoded.clear()
     monkeypatch.setattr(repeating, "RETRY_PAUSE_S", (0.01, 0.02))
     with FalServer() as server, new_session() as session:
@@ -124,8 +125,8 @@ def desk(monkeypatch: pytest.MonkeyPatch) -> Iterator[_Desk]:
 
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(uploads, "UPLOAD_PATIENCE_S", 0.2)
-    monkeypatch.setattr(uploads, "TOKEN_PATIENCE_S", 0.1)
+    monkeypatch.setattr(storage, "UPLOAD_PATIENCE_S", 0.2)
+    monkeypatch.setattr(storage, "TOKEN_PATIENCE_S", 0.1)
 
 
 def _pictures(photo: MakePhoto, count: int) -> list[Pixels]:
@@ -555,7 +556,7 @@ def test_an_address_in_its_last_hour_is_not_used(
     desk: _Desk, photo: MakePhoto, monkeypatch: pytest.MonkeyPatch, left_s: int
 ) -> None:
     (first,) = desk.send(photo(40, 30)).urls
-    later = time.time() + uploads.LIFETIME_S - uploads.MARGIN_S - left_s
+    later = time.time() + storage.LIFETIME_S - storage.MARGIN_S - left_s
     monkeypatch.setattr(double_storage, "TOKEN_LIFETIME", timedelta(days=9))
     with monkeypatch.context() as clock:
         clock.setattr(time, "time", lambda: later)
@@ -564,7 +565,7 @@ def test_an_address_in_its_last_hour_is_not_used(
 
 
 def test_a_short_life_is_not_remembered(desk: _Desk, photo: MakePhoto) -> None:
-    desk.lifetime_s = uploads.MARGIN_S
+    desk.lifetime_s = storage.MARGIN_S
     (url,) = desk.send(photo(40, 30)).urls
     assert json.loads(desk.file(url).lifecycle) == {"expiration_duration_seconds": 3600}
     assert not desk.notes.entries

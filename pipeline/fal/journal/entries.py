@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from ...geometry import Plan, Size
-from ..answers import Answer, Job
+from ..protocol.answers import Answer, Job
 
 State = Literal[
     "preparing",  # claimed; nothing was sent that could cost anything

@@ -8,8 +8,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..answers import Answer, Job
 from ..pricing import DailyLimit
+from ..protocol.answers import Answer, Job
 from . import rows
 from .claims import Claims
 from .entries import ACCEPTED, Entry, State, Visit

@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
 
-from ..errors import FireRedError, RemoteTimeoutError
+from ...errors import FireRedError, RemoteTimeoutError
 from .answers import is_request_id, read_object
 from .hosts import ENDPOINT
 from .reading import answering, is_not_there, successful

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from http import HTTPStatus
 from typing import Any
 
-from ..errors import AccountError, JobFailedError, RejectedError, RemoteError, clean
+from ...errors import AccountError, JobFailedError, RejectedError, RemoteError, clean
 from .answers import read_object
 from .transport import Reply
 

@@ -11,11 +11,11 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any
 
-from ..errors import EditCancelled
-from ..images import Pixels
+from ...errors import EditCancelled
+from ...images import Pixels
+from ..payload import UploadQuality
 from .parcels import Parcel, parcels
-from .payload import UploadQuality
-from .uploads import Storage, picture_digest
+from .storage import Storage, picture_digest
 
 INLINE_LIMIT = 4 * 1024 * 1024
 """Bytes of the whole JSON body, up to which pictures travel inside it."""

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
-from ..errors import RemoteError, SetupError
+from ...errors import RemoteError, SetupError
 
 ENDPOINT = "fal-ai/firered-image-edit-v1.1"
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import requests
 
-from ..errors import FireRedError
+from ...errors import FireRedError
 from . import history, submitting
 from .answers import Answer, Cancellation, Job, Status, job_named, read_answer, trusted
 from .following import Follower

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Any
 from urllib.parse import urlsplit
 
-from ..errors import RemoteError, ResultError, UncertainError
+from ...errors import RemoteError, ResultError, UncertainError
 from .answers import LOOK_FIRST, Job, is_request_id, job_named, read_object, trusted
 from .hosts import ENDPOINT, Hosts
 from .refusals import ACCOUNT, REJECTED, refused

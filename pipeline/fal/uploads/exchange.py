@@ -14,9 +14,9 @@ from urllib.parse import urlsplit
 
 import requests
 
-from ..errors import EditCancelled, ResultError
-from .repeating import pauses, rest, retry_after
-from .transport import BROKEN, Reply, read, trouble
+from ...errors import EditCancelled, ResultError
+from ..protocol.repeating import pauses, rest, retry_after
+from ..protocol.transport import BROKEN, Reply, read, trouble
 
 CONNECT_S = 10.0
 ANSWER_S = 60.0

@@ -7,12 +7,12 @@ from concurrent.futures import Future
 from contextlib import contextmanager
 from threading import Lock
 
-from ..crew import Crew, settle
-from ..errors import EditCancelled
-from ..images import Pixels, encode_jpeg, encode_png
+from ...crew import Crew, settle
+from ...errors import EditCancelled
+from ...images import Pixels, encode_jpeg, encode_png
+from ..payload import UploadQuality
 from .encoded import encoded
-from .payload import UploadQuality
-from .uploads import Kind, Storage
+from .storage import Kind, Storage
 
 # Apart, so that storage that does not answer holds up no edit whose pictures need none.
 _packers = Crew("firered-fal-encode", 4)

@@ -12,10 +12,10 @@ from typing import Literal, Protocol, TypeAlias
 import numpy as np
 import requests
 
-from ..errors import AccountError, FireRedError, InputError, RemoteError
-from ..images import Pixels
+from ...errors import AccountError, FireRedError, InputError, RemoteError
+from ...images import Pixels
+from ..payload import UploadQuality
 from .exchange import Failed, read_text, repeat, send
-from .payload import UploadQuality
 from .tokens import Token, fingerprint, read_token, tokens
 
 LIFETIME_S = 24 * 3600

@@ -11,7 +11,7 @@ from typing import Any
 
 import requests
 
-from ..errors import RemoteTimeoutError
+from ...errors import RemoteTimeoutError
 from .answers import Job, Status, read_object, read_status
 from .events import Events
 from .guarding import guard

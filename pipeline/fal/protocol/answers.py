@@ -9,7 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from ..errors import RemoteError, ResultError, clean
+from ...errors import RemoteError, ResultError, clean
 from .hosts import ENDPOINT, Hosts
 from .transport import Reply
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import TypeVar
 from urllib.parse import urlsplit
 
-from ..errors import JobGoneError, RemoteError, RemoteTimeoutError
+from ...errors import JobGoneError, RemoteError, RemoteTimeoutError
 from .answers import billed_units
 from .refusals import ACCOUNT, job_failed, refused
 from .repeating import Again, repeat, retry_after

@@ -16,7 +16,7 @@ from requests.adapters import HTTPAdapter
 from urllib3 import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.exceptions import HTTPError, NewConnectionError
 
-from ..errors import ResultError
+from ...errors import ResultError
 
 MAX_IDLE_S = 20.0
 MAX_JSON_BYTES = 64 * 1024 * 1024

@@ -1,0 +1,1 @@
+"""Reference pictures on their way to fal: each encoded once, and uploaded once."""
