@@ -14,7 +14,7 @@ from .protocol.answers import Job, State
 ANSWER_S = 2.0
 """How long the artist waits for fal to confirm; it is asked on in the background."""
 
-KEPT = "if it completes all the same, its picture is kept: Settings > FireRed"
+KEPT = "if it completes all the same, its picture is kept: Settings > FireRed > fal"
 
 _crew = Crew("firered-fal-cancel", 64)
 
@@ -54,9 +54,7 @@ def _words(outcome: str, state: State | None) -> str:
     if outcome == "unreachable":
         return f"cancelled here; fal has not confirmed, and may bill it: {KEPT}"
     if outcome == "finished":
-        return (
-            "it had finished before Cancel and is billed; its picture is kept: Settings > FireRed"
-        )
+        return "it had finished already and is billed; its picture is in Settings > FireRed > fal"
     if outcome == "unknown" or state == "IN_QUEUE":
         return "cancelled while queued: not billed"
     return f"cancelled while running: fal may bill it; {KEPT}"

@@ -248,8 +248,8 @@ def uncollected(entries: list[Entry]) -> UncollectedError:
     others = f" (and {len(entries) - 1} more)" if len(entries) > 1 else ""
     return UncollectedError(
         f"This edit with seed {first.seed} {_STATES[first.state]}{others}.",
-        f"Set seed {first.seed} to collect it, or use Settings > FireRed > Edits on fal; or queue "
-        "again to pay for a new one.",
+        f"Set seed {first.seed} to collect it, or use Settings > FireRed > fal; or queue again to "
+        "pay for a new one.",
     )
 
 

@@ -68,7 +68,7 @@ class DailyLimit:
             raise CostError(
                 f"This edit may cost ${price:.4f}; with ${spent:.2f} of today that is more than "
                 f"the daily limit of ${self.limit:.2f}.",
-                "Raise it in Settings > FireRed, or go on tomorrow.",
+                "Raise it in Settings > FireRed > fal, or go on tomorrow.",
             )
 
 

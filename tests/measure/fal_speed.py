@@ -6,7 +6,9 @@ counted precedes every one that is, since httpx drops connections after 5 s.
 
 Overhead is the time from the call until the client has what it needs to ask for the picture, less
 the time the job ran as fal measures it. Encoding the reference and sending it is part of that, and
-shown once more as "to submit". Fetching and decoding the picture stands apart as "download".
+shown once more as "to submit". All edits are of one picture, as when an artist tries prompts and
+seeds: ours encodes it with the first edit only (what that takes, encoding.py tells). Fetching and
+decoding the picture stands apart as "download".
 
 Then a hundred edits at once through our engine.
 """
