@@ -39,8 +39,10 @@ __all__ = ["FalEngine", "FalOptions"]
 MAX_ORDERS = 3
 """How often an edit is ordered because the job it found had been cancelled meanwhile."""
 
-STAYS_FETCHABLE = "It is billed. Run the edit again to fetch it once more, at no further cost."
-GIVEN_UP = "It was billed. Queue again to order the edit anew: that is billed again."
+NO_PICTURE = (
+    "It is billed. Run again to fetch it once more, at no further cost, or change the seed to pay "
+    "for another."
+)
 
 
 class FalEngine:
@@ -174,13 +176,10 @@ class _Run:
                 raise self._despair(entry, error) from error
 
     def _despair(self, entry: Entry, error: ResultError) -> ResultError:
-        """A job without usable pictures is asked for once more in a later run, then given up."""
-        journal, run_id = self._desk.journal, self._desk.visit.run_id
-        if entry.asked_run in (None, run_id):
-            journal.asked(entry.key, run_id)
-            return ResultError(error.problem, STAYS_FETCHABLE)
-        journal.given_up(entry.key, entry.request_id, str(error))
-        return ResultError(error.problem, GIVEN_UP)
+        """A job without usable pictures is fetched again by each run, and never ordered again."""
+        # Told now, the artist is not asked about it when the seed is changed.
+        self._desk.journal.asked(entry.key, self._desk.visit.run_id)
+        return ResultError(error.problem, NO_PICTURE)
 
     def _leave(self) -> None:
         self._places.close()

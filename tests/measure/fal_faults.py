@@ -48,8 +48,6 @@ def _tell(scenario: Scenario, found: Found) -> None:
     remarks = list(found.broken)
     if scenario.unusable:
         remarks.append("nothing usable was made")
-    if found.billed > 1 and not found.broken:
-        remarks.append("billed again as announced")
     if found.outcomes != scenario.outcomes:
         remarks.append(f"expected {scenario.outcomes}")
     counts = (requests, found.submits, found.accepted, found.billed)

@@ -21,9 +21,6 @@ MOST_RUNS = 3
 PICTURE = "picture"
 SETTLED = ("COMPLETED", "REMOVED")
 
-BILLED_AGAIN = "billed again"
-"""What an error says where the next order of the same edit will cost once more."""
-
 
 @dataclass(frozen=True)
 class Scenario:
@@ -46,10 +43,7 @@ class Run:
     """One run of the edit, and what it took."""
 
     outcome: str
-    words: str
     requests: int
-    billed: int
-    """All jobs of the trial that are billed by now."""
 
 
 @dataclass(frozen=True)
@@ -114,7 +108,7 @@ def _run(trial: Trial) -> Run:
     # Whoever reads an error first queues again some moments later.
     wait_until(lambda: all(job.state in SETTLED for job in server.jobs))
     outcome += _leak(words, host.said, server.key)
-    return Run(outcome, words, len(server.requests) - before, server.billed)
+    return Run(outcome, len(server.requests) - before)
 
 
 def _leak(words: str, said: list[str], key: str) -> str:
@@ -128,20 +122,10 @@ def _leak(words: str, said: list[str], key: str) -> str:
 def _broken(scenario: Scenario, runs: list[Run], trial: Trial) -> list[str]:
     server = trial.server
     broken = [run.outcome for run in runs if "(" in run.outcome or "another" in run.outcome]
-    if _pays_unasked(runs):
+    if server.billed > 1:
         broken.append("billed twice")
     if server.billed and not scenario.unusable and PICTURE not in {run.outcome for run in runs}:
         broken.append("paid and lost")
     if Backlog(trial.folder).spent_today() < server.billed_usd - 1e-6:
         broken.append("billed and not counted")
     return broken
-
-
-def _pays_unasked(runs: list[Run]) -> bool:
-    """Whether a run was billed after another was, whose error did not say that it would be."""
-    paid = [0, *(run.billed for run in runs)]
-    words = ["", *(run.words for run in runs)]
-    return any(
-        now > max(before, 1) and BILLED_AGAIN not in told
-        for before, now, told in zip(paid, paid[1:], words, strict=False)
-    )

@@ -25,7 +25,6 @@ from support.fal_mishaps import (
     move_picture,
     refusing,
     rewriting,
-    rewriting_first_job,
     rewriting_first_run,
     unstreamed,
     widen,
@@ -34,7 +33,7 @@ from support.fal_scenarios import NEVER, ORDERED_ANEW
 from support.fal_trials import Trial
 
 GARBAGE = (b"data: {not json\n\n", b"\xff\xfe\n\n", b"data: 7\n\n", b"event: x\n\n")
-DESPAIR: dict[str, Any] = {"submits": 2, "accepted": 2, "billed": 2, "unusable": True}
+DESPAIR = "ResultError > ResultError > ResultError"
 
 
 def slow(trial: Trial) -> None:
@@ -124,9 +123,9 @@ RESULT = [
     ),
     Scenario(
         "result empty for good",
-        rewriting_first_job("result", body(b"{}")),
-        "ResultError > ResultError > picture",
-        **DESPAIR,
+        rewriting("result", body(b"{}"), EVER),
+        DESPAIR,
+        unusable=True,
     ),
 ]
 
@@ -162,7 +161,7 @@ ENDS = [
     Scenario(
         "black throughout",
         lambda t: setattr(t.server, "runner", lambda a, r: [r[0].point(lambda _: 0)]),
-        "ResultError > ResultError > ResultError",
+        DESPAIR,
         unusable=True,
     ),
 ]
@@ -205,14 +204,14 @@ PICTURE = [
     ),
     Scenario(
         "picture 404 for good",
-        rewriting_first_job("get", lambda _: Reply(404)),
-        "ResultError > ResultError > picture",
-        **DESPAIR,
+        rewriting("get", lambda _: Reply(404), EVER),
+        DESPAIR,
+        unusable=True,
     ),
     Scenario(
         "picture corrupted for good",
-        rewriting_first_job("get", corrupted),
-        "ResultError > ResultError > picture",
-        **DESPAIR,
+        rewriting("get", corrupted, EVER),
+        DESPAIR,
+        unusable=True,
     ),
 ]

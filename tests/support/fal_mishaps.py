@@ -51,10 +51,6 @@ def rewriting_first_run(phase: Phase, change: Change) -> Plan:
     return lambda trial: trial.rewrite_first_run(phase, change)
 
 
-def rewriting_first_job(phase: Phase, change: Change) -> Plan:
-    return lambda trial: trial.rewrite_first_job(phase, change)
-
-
 def asking(**changes: Any) -> Plan:
     return lambda trial: trial.ask(**changes)
 

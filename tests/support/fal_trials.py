@@ -152,10 +152,6 @@ class Trial:
         """Change whatever fal answers to ``phase`` in the first run."""
         self._rewrite(phase, change, lambda: True, self.first_run)
 
-    def rewrite_first_job(self, phase: Phase, change: Change) -> None:
-        """Change whatever fal answers to ``phase`` until a second job is ordered."""
-        self._rewrite(phase, change, lambda: len(self.server.jobs) < 2, self.whole)
-
     @staticmethod
     def _rewrite(phase: Phase, change: Change, now: Callable[[], bool], stack: ExitStack) -> None:
         genuine = Desk.answer

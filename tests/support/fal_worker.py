@@ -131,6 +131,10 @@ def editor(folder: Path) -> Callable[[int], Ended]:
 
 
 def footprint(done: int) -> Footprint:
+    from firered_edit.pipeline.fal.uploads.encoded import encoded
+
+    # What is kept to be used again is bounded by itself, and no growth.
+    encoded.clear()
     gc.collect()
     process = psutil.Process()
     return Footprint(

@@ -420,14 +420,15 @@ def test_an_answer_without_pictures_is_asked_for_again(
     assert server.billed == 1
 
 
-def test_a_job_that_stays_without_pictures_is_given_up_after_asking_twice(
+def test_a_job_that_stays_without_pictures_is_never_ordered_again(
     server: FalServer, asked: EditRequest
 ) -> None:
-    server.fail("result", Fault.answer(200, {}), 2)
-    for _ in range(2):
-        with pytest.raises(ResultError):
+    server.fail("result", Fault.answer(200, {}), 3)
+    for _ in range(3):
+        with pytest.raises(ResultError, match="change the seed to pay for another"):
             edit(asked)
-    edit(asked)
+    assert server.count("submit") == 1
+    edit(_reseeded(asked))
     assert server.count("submit") == 2
 
 

@@ -128,13 +128,6 @@ class Journal(Claims):
             if rows.move(db, key, ("submitting", *ACCEPTED), state, problem=problem):
                 rows.bill(db, key, None, cost)
 
-    def given_up(self, key: str, request_id: str | None, problem: str) -> None:
-        """What fal made of it is of no use; it is billed all the same."""
-        with self.database.writing() as db:
-            entry = rows.find(db, key)
-            if entry is not None and entry.request_id == request_id:
-                rows.move(db, key, ACCEPTED, "failed", problem=problem)
-
     def lost(self, key: str) -> None:
         """Its pictures are gone from the disk; they may still be at fal."""
         self._change(key, ("done",), "result", files="[]")
