@@ -37,8 +37,8 @@ from support.slow_line import SlowLine
 
 load_pack()
 
-from firered_edit.pipeline.fal import sending  # noqa: E402
 from firered_edit.pipeline.fal.protocol.transport import new_session  # noqa: E402
+from firered_edit.pipeline.fal.uploads import encoded, sending  # noqa: E402
 from firered_edit.pipeline.fal.uploads.sending import Sender  # noqa: E402
 from firered_edit.pipeline.fal.uploads.storage import Storage  # noqa: E402
 from firered_edit.pipeline.images import Pixels, encode_jpeg, encode_png  # noqa: E402
@@ -214,6 +214,8 @@ def measure_sending(picture: Pixels, rounds: int) -> Iterator[dict[str, Any]]:
             sizes: dict[str, int] = {}
             for _ in range(rounds):
                 for name, way in ways.items():
+                    # Every round is the first: ours would find its pictures encoded.
+                    encoded.encoded.clear()
                     began = time.perf_counter()
                     sizes[name] = way(ready, pictures)
                     seconds[name].append(time.perf_counter() - began)
@@ -224,12 +226,12 @@ def measure_sending(picture: Pixels, rounds: int) -> Iterator[dict[str, Any]]:
 
 
 def one_by_one(to: Storage, pictures: list[Pixels]) -> int:
-    encoded = 0
+    size = 0
     for number, pixels in enumerate(pictures):
         png = pillow_default(pixels)
         to.store(str(number), "png", png, lambda: False)
-        encoded += len(png)
-    return encoded
+        size += len(png)
+    return size
 
 
 def together(to: Storage, pictures: list[Pixels], quality: Any) -> int:
