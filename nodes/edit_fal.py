@@ -78,10 +78,7 @@ def _engine(host: ComfyHost) -> FalEngine:
     try:
         from ..pipeline.fal.engine import FalEngine
     except ImportError as error:
-        raise MissingPackageError(
-            f"The Python package {error.name} is not installed.",
-            "Install this pack's requirements.txt and restart ComfyUI.",
-        ) from error
+        raise MissingPackageError.of(error) from error
     return FalEngine(host)
 
 

@@ -74,6 +74,14 @@ class SetupError(FireRedError):
 class MissingPackageError(SetupError):
     """A Python package is not installed."""
 
+    @classmethod
+    def of(cls, error: ImportError) -> MissingPackageError:
+        """For a part of the pack that could not be imported."""
+        return cls(
+            f"The Python package {error.name} is not installed.",
+            "Install this pack's requirements.txt and restart ComfyUI.",
+        )
+
 
 class MissingModelError(SetupError):
     """A model folder or one of its files is not there."""

@@ -105,10 +105,7 @@ def _backlog(folder: Path) -> Backlog:
     try:
         from ...pipeline.fal.backlog import Backlog
     except ImportError as error:
-        raise MissingPackageError(
-            f"The Python package {error.name} is not installed.",
-            "Install this pack's requirements.txt and restart ComfyUI.",
-        ) from error
+        raise MissingPackageError.of(error) from error
     return Backlog(folder)
 
 

@@ -27,7 +27,7 @@ _USER = "default"
 
 def check_downloads_allowed(name: str, size: int) -> None:
     """Raise unless the artist allowed downloads: a shared workflow must not be able to."""
-    if _setting(_ALLOW_DOWNLOADS) is not True:
+    if _stored().get(_ALLOW_DOWNLOADS) is not True:
         raise SetupError(
             f"{name} is not on this machine, and downloads are not allowed ({size / 1e9:.1f} GB).",
             "Allow them in Settings > FireRed > Downloads, then run again.",
@@ -36,10 +36,10 @@ def check_downloads_allowed(name: str, size: int) -> None:
 
 def remote() -> RemoteSettings:
     """What holds for edits on fal now; a value that makes no sense counts as not set."""
-    default = RemoteSettings()
-    window = _number(_WINDOW, WINDOW) or default.window
-    limit = _number(_DAILY_LIMIT, (0.0, math.inf))
-    hours = _number(_UPLOAD_HOURS, UPLOAD_HOURS)
+    default, stored = RemoteSettings(), _stored()
+    window = _number(stored.get(_WINDOW), WINDOW) or default.window
+    limit = _number(stored.get(_DAILY_LIMIT), (0.0, math.inf))
+    hours = _number(stored.get(_UPLOAD_HOURS), UPLOAD_HOURS)
     return RemoteSettings(
         window=int(window),
         # Zero, where the setting stands at first, is no limit.
@@ -48,18 +48,17 @@ def remote() -> RemoteSettings:
     )
 
 
-def _number(name: str, allowed: tuple[float, float]) -> float | None:
-    value = _setting(name)
+def _number(value: Any, allowed: tuple[float, float]) -> float | None:
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
     return value if allowed[0] <= value <= allowed[1] else None
 
 
-def _setting(name: str) -> Any:
-    """The value stored under ``name``; None where nothing readable is stored."""
+def _stored() -> dict[str, Any]:
+    """Every setting that was ever changed; empty where nothing readable is stored."""
     folder = folder_paths.get_public_user_directory(_USER)
     try:
         stored = json.loads(Path(folder, "comfy.settings.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
-        return None
-    return stored.get(name) if isinstance(stored, dict) else None
+        return {}
+    return stored if isinstance(stored, dict) else {}

@@ -17,7 +17,7 @@ from ..errors import FireRedError, ResultError
 from .connecting import Connection, connect
 from .finishing import Finisher, ending
 from .journal import ACCEPTED, Entry, Journal, PerFolder, journal_in, tidy
-from .orders import account_of
+from .keys import account_of
 from .protocol.answers import Status
 from .protocol.client import FalClient
 from .resolving import look_up

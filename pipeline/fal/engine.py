@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from functools import partial
+from itertools import count
 
 from ..errors import (
     EditCancelled,
@@ -31,7 +32,7 @@ from .packing import Packing
 from .payload import FalOptions
 from .placing import Placing
 from .pricing import estimate
-from .uploads.sending import Sender
+from .uploads.sending import Picture, Sender
 from .waiting import Watch, attend
 
 __all__ = ["FalEngine", "FalOptions"]
@@ -90,8 +91,12 @@ class _Run:
         self._places = ExitStack()
         price = estimate(prepared.plan.canvas, prepared.request.num_images)
         with self._stopwatch.phase("place"):
-            pictures = prepared.placed_references()
-        order = order_of(prepared, options, pictures, connection.key, price)
+            pictures = [
+                Picture.of(pixels, options.upload_quality)
+                for pixels in prepared.placed_references()
+            ]
+        digests = [picture.digest for picture in pictures]
+        order = order_of(prepared, options, digests, connection.key, price)
         journal = journal_in(host.data_folder)
         visit = new_visit(host.run_id)
         self._desk = Desk(connection.client(), journal, host, order, visit)
@@ -127,16 +132,15 @@ class _Run:
 
     def _finished(self) -> tuple[Entry, Finished]:
         """The job with its pictures, ordered as often as it takes and paid once."""
-        for _ in range(MAX_ORDERS - 1):
+        for order in count(1):
             entry = self._placing.place()
             try:
                 return entry, self._bring(entry)
             except (JobGoneError, JobFailedError) as error:
-                if self._placing.sent or not was_cancelled(error):
+                if self._placing.sent or not was_cancelled(error) or order == MAX_ORDERS:
                     raise
                 self._host.say("the earlier order was cancelled: ordering anew")
-        entry = self._placing.place()
-        return entry, self._bring(entry)
+        raise AssertionError("counting does not end")
 
     def _bring(self, entry: Entry) -> Finished:
         if entry.state == "done":

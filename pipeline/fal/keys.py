@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -31,6 +32,11 @@ def find_key(environ: Mapping[str, str], data_folder: Path) -> str:
             "ComfyUI.",
         )
     return key
+
+
+def account_of(key: str) -> str:
+    """Tells one fal key from another, and tells nothing else about it."""
+    return hashlib.sha256(f"firered account {key}".encode()).hexdigest()[:16]
 
 
 def _pair(environ: Mapping[str, str]) -> str:

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 
-from ..images import Pixels
 from ..preparation import Prepared
 from .journal import Order, Shape
+from .keys import account_of
 from .payload import FalOptions, build_payload
 from .pricing import Estimate
 from .protocol.history import payload_digest
 from .protocol.hosts import ENDPOINT
-from .uploads.storage import picture_digest
 
 KEY_VERSION = 1
 """Changes where the same inputs come to mean other pictures."""
@@ -21,11 +19,11 @@ KEY_VERSION = 1
 def order_of(
     prepared: Prepared,
     options: FalOptions,
-    pictures: Sequence[Pixels],
+    digests: Sequence[str],
     key: str,
     price: Estimate,
 ) -> Order:
-    """The order of an edit whose references are sent as ``pictures``.
+    """The order of an edit whose references, as they are sent, have these ``digests``.
 
     Neither the fal key nor an address decides a picture, nor does ``sync_mode``, which is a way of
     travelling.
@@ -35,7 +33,7 @@ def order_of(
     decisive |= {
         "version": KEY_VERSION,
         "endpoint": ENDPOINT,
-        "image_urls": [picture_digest(picture, options.upload_quality) for picture in pictures],
+        "image_urls": list(digests),
     }
     seedless = {name: value for name, value in decisive.items() if name != "seed"}
     return Order(
@@ -47,8 +45,3 @@ def order_of(
         price=price.rounded_up,
         shape=Shape.of(prepared.plan),
     )
-
-
-def account_of(key: str) -> str:
-    """Tells one fal key from another, and tells nothing else about it."""
-    return hashlib.sha256(f"firered account {key}".encode()).hexdigest()[:16]

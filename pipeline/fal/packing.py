@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import ExitStack
 
-from ..images import Pixels
 from ..preparation import Prepared, Stopwatch
 from .cancelling import take_back
 from .desk import Desk
@@ -13,7 +12,7 @@ from .payload import FalOptions, body_length, build_payload
 from .placing import Packed
 from .pricing import DailyLimit, Estimate, budget, today
 from .protocol.answers import Job
-from .uploads.sending import Sender, Sent
+from .uploads.sending import Picture, Sender, Sent
 from .window import window
 
 
@@ -25,7 +24,7 @@ class Packing:
         desk: Desk,
         prepared: Prepared,
         options: FalOptions,
-        pictures: Sequence[Pixels],
+        pictures: Sequence[Picture],
         price: Estimate,
         sender: Sender,
         places: ExitStack,

@@ -107,7 +107,7 @@ class Placing:
         order, run_id = self._desk.order, self._desk.visit.run_id
         if entry.state == "done" or entry.account == order.account:
             return
-        if entry.asked_run in (None, run_id):
+        if entry.is_unasked(run_id):
             self._desk.journal.asked(entry.key, run_id)
             raise UncollectedError(
                 f"This edit was ordered with another fal key (request {entry.request_id}).",
@@ -154,7 +154,7 @@ class Placing:
             # Not asked: what was not looked up is not sent anew.
             raise UncertainError(BROKEN_OFF, NOT_READ) from error
         journal, run_id = self._desk.journal, self._desk.visit.run_id
-        if entry.asked_run in (None, run_id) or entry.changed_at > self._began:
+        if entry.is_unasked(run_id) or entry.changed_at > self._began:
             # Whoever was told of it meanwhile was not the one who queued this.
             journal.asked(entry.key, run_id)
             raise UncertainError(BROKEN_OFF, QUEUE_AGAIN)

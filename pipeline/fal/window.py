@@ -12,8 +12,7 @@ from threading import Condition
 
 from ..errors import EditCancelled
 from ..host import Reporter
-
-CANCEL_CHECK_S = 0.05
+from .waiting import CANCEL_CHECK_S
 
 
 class Window:

@@ -39,7 +39,7 @@ load_pack()
 
 from firered_edit.pipeline.fal.protocol.transport import new_session  # noqa: E402
 from firered_edit.pipeline.fal.uploads import encoded, sending  # noqa: E402
-from firered_edit.pipeline.fal.uploads.sending import Sender  # noqa: E402
+from firered_edit.pipeline.fal.uploads.sending import Picture, Sender  # noqa: E402
 from firered_edit.pipeline.fal.uploads.storage import Storage  # noqa: E402
 from firered_edit.pipeline.images import Pixels, encode_jpeg, encode_png  # noqa: E402
 
@@ -235,7 +235,8 @@ def one_by_one(to: Storage, pictures: list[Pixels]) -> int:
 
 
 def together(to: Storage, pictures: list[Pixels], quality: Any) -> int:
-    sent = Sender(to, quality).addresses(pictures, 0, lambda: False, lambda done, total: None)
+    wanted = [Picture.of(pixels, quality) for pixels in pictures]
+    sent = Sender(to, quality).addresses(wanted, 0, lambda: False, lambda done, total: None)
     return sent.uploaded_bytes
 
 

@@ -86,11 +86,7 @@ def restarted(stage: Stage, tmp_path_factory: pytest.TempPathFactory) -> Iterato
     """A ComfyUI on the folders of one that was killed while ``EDITS`` were on their way."""
     base = furnish(tmp_path_factory.mktemp("killed"))
     Image.fromarray(small_edit().references[0].pixels).save(base / "input" / "small.png")
-    environ = {
-        "FAL_QUEUE_RUN_HOST": stage.fal.url,
-        "FAL_REST_HOST": stage.fal.url,
-        "FAL_KEY": FAL_KEY,
-    }
+    environ = stage.fal.environment
     with running_comfyui(base, environ=environ) as first:
         first.start(_all_at_once())
         _bring_on_their_way(stage, data_folder(base))

@@ -54,12 +54,7 @@ def restarted(
     base = tmp_path_factory.mktemp("restarted")
     install_pack(base)
     leave_at_fal(data_folder(base), LEFT_BEHIND, _submitted(fal_of_then, photo(*SIZE)), SIZE)
-    environ = {
-        "FAL_QUEUE_RUN_HOST": fal_of_then.url,
-        "FAL_REST_HOST": fal_of_then.url,
-        "FAL_KEY": FAL_KEY,
-    }
-    with running_comfyui(base, environ=environ) as server:
+    with running_comfyui(base, environ=fal_of_then.environment) as server:
         yield server
 
 

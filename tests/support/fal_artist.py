@@ -65,12 +65,7 @@ class Found:
 def meet(scenario: Scenario, folder: Path, *, restarts: bool = False) -> Found:
     """Let an artist meet the fault; ``restarts``: each run is as if in a process of its own."""
     with FalServer(runner=signed) as server, ExitStack() as stack:
-        environ = {
-            "FAL_QUEUE_RUN_HOST": server.url,
-            "FAL_REST_HOST": server.url,
-            "FAL_KEY": server.key,
-            "FIRERED_DATA_DIR": str(folder),
-        }
+        environ = {**server.environment, "FIRERED_DATA_DIR": str(folder)}
         stack.enter_context(mock.patch.dict(os.environ, environ))
         stack.callback(forget)
         hurry(stack)

@@ -166,12 +166,7 @@ def dies_while_it_is_sent_anew(mortal: Mortal, folder: Path) -> After:
 
 
 def _environ(server: FalServer, folder: Path) -> dict[str, str]:
-    return {
-        "FAL_QUEUE_RUN_HOST": server.url,
-        "FAL_REST_HOST": server.url,
-        "FAL_KEY": server.key,
-        "FIRERED_DATA_DIR": str(folder),
-    }
+    return {**server.environment, "FIRERED_DATA_DIR": str(folder)}
 
 
 def _kill(mortal: Mortal, environ: dict[str, str], point: str) -> None:

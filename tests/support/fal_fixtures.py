@@ -53,9 +53,8 @@ def edit(asked: EditRequest, host: PlainHost | None = None, **options: Any) -> E
 def server(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[FalServer]:
     """A loopback fal that the engine of this process is led to, and an empty journal."""
     with FalServer() as running:
-        monkeypatch.setenv("FAL_QUEUE_RUN_HOST", running.url)
-        monkeypatch.setenv("FAL_REST_HOST", running.url)
-        monkeypatch.setenv("FAL_KEY", running.key)
+        for name, value in running.environment.items():
+            monkeypatch.setenv(name, value)
         monkeypatch.setenv("FIRERED_DATA_DIR", str(tmp_path / "data"))
         yield running
         forget()

@@ -107,9 +107,7 @@ class Soak:
         self._heard: SimpleQueue[Heard] = SimpleQueue()
         command = [sys.executable, "-m", "support.fal_worker", str(folder)]
         environ = environment(
-            FAL_KEY=server.key,
-            FAL_QUEUE_RUN_HOST=server.url,
-            FAL_REST_HOST=server.url,
+            **server.environment,
             OMP_NUM_THREADS="1",
             # Else glibc keeps what pictures took in the heaps of its threads, hundreds of MiB.
             MALLOC_MMAP_THRESHOLD_="131072",

@@ -23,7 +23,7 @@ from doubles.fal_server.faults import Phase
 from doubles.fal_server.replies import Call, Reply
 from firered_edit.pipeline.errors import JournalError
 from firered_edit.pipeline.fal.journal.database import Database
-from firered_edit.pipeline.fal.protocol import following, reading, submitting
+from firered_edit.pipeline.fal.protocol import following, reading, submitting, transport
 from firered_edit.pipeline.geometry import MatchImage
 from firered_edit.pipeline.images import Reference, to_tensor
 from firered_edit.pipeline.request import EditRequest
@@ -33,7 +33,7 @@ QUICK: list[tuple[Any, str, Any]] = [
     *PAUSES,
     (reading, "READ_TIMEOUT_S", (2.0, 0.5)),
     (submitting, "SUBMIT_PATIENCE_S", 1.2),
-    (submitting, "ANSWER_S", 0.5),
+    (transport, "ANSWER_S", 0.5),
     (following, "STREAM_TIMEOUT_S", (2.0, 0.3)),
 ]
 """Pauses and patience, made short: what waits in them is the same."""

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from firered_edit.pipeline.fal.journal import Journal, Order, Shape, new_visit
-from firered_edit.pipeline.fal.orders import account_of
+from firered_edit.pipeline.fal.keys import account_of
 from firered_edit.pipeline.fal.protocol.answers import Answer, Job
 from firered_edit.pipeline.geometry import Size
 from firered_edit.pipeline.images import Pixels, encode_png

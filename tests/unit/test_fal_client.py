@@ -199,7 +199,7 @@ def test_what_fal_may_have_accepted_is_sent_once(
 def test_an_answer_that_does_not_come_is_unclear(
     client: FalClient, server: FalServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(submitting, "ANSWER_S", 0.1)
+    monkeypatch.setattr(transport, "ANSWER_S", 0.1)
     server.fail("submit", Fault.hang(0.4))
     with pytest.raises(UncertainError):
         client.submit(payload(), never)
@@ -273,7 +273,7 @@ def test_a_name_that_is_not_known(
 def test_a_connection_that_does_not_come_about(
     connect: Connect, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(submitting, "CONNECT_S", 0.05)
+    monkeypatch.setattr(transport, "CONNECT_S", 0.05)
     with socket.create_server(("127.0.0.1", 0), backlog=0) as deaf:
         waiting = [socket.socket() for _ in range(4)]
         for visitor in waiting:

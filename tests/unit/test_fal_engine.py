@@ -33,7 +33,7 @@ from firered_edit.pipeline.errors import (
     ResultError,
 )
 from firered_edit.pipeline.fal import waiting
-from firered_edit.pipeline.fal.protocol import submitting
+from firered_edit.pipeline.fal.protocol import transport
 from firered_edit.pipeline.geometry import Custom
 from firered_edit.pipeline.images import Reference, to_tensor
 from firered_edit.pipeline.request import EditRequest
@@ -306,7 +306,7 @@ def test_an_upload_slower_than_the_connect_timeout_goes_through(
     server: FalServer, asked: EditRequest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A line that takes a second for the whole body, and less for each part of it."""
-    monkeypatch.setattr(submitting, "CONNECT_S", 0.4)
+    monkeypatch.setattr(transport, "CONNECT_S", 0.4)
     send = socket.socket.sendall
 
     def slowly(self: socket.socket, data: bytes, *flags: int) -> None:

@@ -36,9 +36,10 @@ from firered_edit.pipeline.fal.protocol import repeating
 from firered_edit.pipeline.fal.protocol.hosts import Hosts
 from firered_edit.pipeline.fal.protocol.transport import new_session
 from firered_edit.pipeline.fal.uploads import encoded, parcels, sending, storage
-from firered_edit.pipeline.fal.uploads.sending import Sender, Sent
+from firered_edit.pipeline.fal.uploads.sending import Picture, Sender, Sent
 from firered_edit.pipeline.fal.uploads.storage import Storage, picture_digest
 from firered_edit.pipeline.fal.uploads.tokens import Tokens
+from firered_edit.pipeline.host import RemoteSettings
 from firered_edit.pipeline.images import Pixels, decode, encode_jpeg, encode_png
 from support.kinds import MakePhoto
 
@@ -72,7 +73,7 @@ class _Desk:
     server: FalServer
     session: requests.Session
     notes: _Notes = field(default_factory=_Notes)
-    lifetime_s: int = storage.LIFETIME_S
+    lifetime_s: int = RemoteSettings().upload_lifetime_s
     key: str = ""
 
     def storage(self) -> Storage:
@@ -95,7 +96,8 @@ class _Desk:
         tell: Callable[[int, int], None] = lambda done, total: None,
     ) -> Sent:
         sender = Sender(self.storage(), quality)
-        return sender.addresses(pictures, body_bytes, stopped, tell)
+        wanted = [Picture.of(pixels, quality) for pixels in pictures]
+        return sender.addresses(wanted, body_bytes, stopped, tell)
 
     def file(self, url: str) -> double_storage.StoredFile:
         stored = self.server.storage.find(url)
@@ -262,8 +264,12 @@ def test_a_remembered_address_is_used_where_pictures_travel_inside(
     assert desk.send(old, new, body_bytes=rest + 1).uploaded == 1
 
 
+def _small(photo: MakePhoto) -> list[Picture]:
+    return [Picture.of(photo(40, 30), "lossless")]
+
+
 def test_without_storage_everything_travels_inside(desk: _Desk, photo: MakePhoto) -> None:
-    sent = Sender(None, "lossless").addresses([photo(40, 30)], 0, lambda: False, _silent)
+    sent = Sender(None, "lossless").addresses(_small(photo), 0, lambda: False, _silent)
     assert np.array_equal(decode(base64.b64decode(sent.urls[0].partition(",")[2])), photo(40, 30))
 
 
@@ -272,7 +278,7 @@ def test_storage_that_hangs_holds_up_no_edit_that_needs_none(desk: _Desk, photo:
     with ThreadPoolExecutor(1) as edits:
         edits.submit(desk.send, *_pictures(photo, 5))
         _await(lambda: desk.server.count("upload") == 4)
-        Sender(None, "lossless").addresses([photo(40, 30)], 0, lambda: False, _silent)
+        Sender(None, "lossless").addresses(_small(photo), 0, lambda: False, _silent)
         assert not any(parcel.address.done() for parcel in parcels.parcels._held.values())
 
 
@@ -556,7 +562,7 @@ def test_an_address_in_its_last_hour_is_not_used(
     desk: _Desk, photo: MakePhoto, monkeypatch: pytest.MonkeyPatch, left_s: int
 ) -> None:
     (first,) = desk.send(photo(40, 30)).urls
-    later = time.time() + storage.LIFETIME_S - storage.MARGIN_S - left_s
+    later = time.time() + desk.lifetime_s - storage.MARGIN_S - left_s
     monkeypatch.setattr(double_storage, "TOKEN_LIFETIME", timedelta(days=9))
     with monkeypatch.context() as clock:
         clock.setattr(time, "time", lambda: later)

@@ -36,9 +36,9 @@ class Claims:
                 self._join(db, order.key, visit, turn)
                 return Claim(turn, entry)
             relatives = self._relatives(db, order)
-            waiting = [found for found in relatives if _is_unasked(found, visit.run_id)]
+            waiting = [found for found in relatives if found.is_unasked(visit.run_id)]
             if waiting:
-                rows.ask(db, waiting, visit.run_id)
+                rows.ask(db, [found.key for found in waiting], visit.run_id)
                 return Claim("ask", entry, uncollected=tuple(waiting))
             self._begin(db, order, visit)
             doubtful = tuple(found for found in relatives if found.state == "uncertain")
@@ -82,9 +82,11 @@ class Claims:
             if entry and entry.state in COLLECTABLE and not self._attended(db, entry.key)
         ]
 
-    def _attended(self, db: sqlite3.Connection, key: str) -> bool:
-        """Whether an edit node of a living process is at this job."""
-        found = db.execute("SELECT DISTINCT owner FROM visits WHERE key = ?", (key,)).fetchall()
+    def _attended(self, db: sqlite3.Connection, key: str, besides: str = "") -> bool:
+        """Whether an edit node of a living process is at this job, ``besides`` one visit's."""
+        found = db.execute(
+            "SELECT DISTINCT owner FROM visits WHERE key = ? AND token <> ?", (key, besides)
+        ).fetchall()
         return any(self.owners.alive(row["owner"]) for row in found)
 
     def _begin(self, db: sqlite3.Connection, order: Order, visit: Visit) -> None:
@@ -120,17 +122,9 @@ class Claims:
     def is_shared(self, key: str, visit: Visit) -> bool:
         """Whether another living edit node waits for the same job."""
         with self.database.reading() as db:
-            found = db.execute(
-                "SELECT DISTINCT owner FROM visits WHERE key = ? AND token <> ?",
-                (key, visit.token),
-            ).fetchall()
-        return any(self.owners.alive(row["owner"]) for row in found)
+            return self._attended(db, key, besides=visit.token)
 
 
 def new_visit(run_id: str) -> Visit:
     """A stay of its own in the run ``run_id``."""
     return Visit(secrets.token_hex(8), run_id)
-
-
-def _is_unasked(entry: Entry, run_id: str) -> bool:
-    return entry.asked_run in (None, run_id)

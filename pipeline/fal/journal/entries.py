@@ -125,6 +125,10 @@ class Entry:
             }
         )
 
+    def is_unasked(self, run_id: str) -> bool:
+        """Whether the artist was told of it in no run before ``run_id``."""
+        return self.asked_run in (None, run_id)
+
     @property
     def request_id(self) -> str | None:
         return self.job.request_id if self.job else None

@@ -135,7 +135,7 @@ class Journal(Claims):
     def asked(self, key: str, run_id: str) -> None:
         """The artist was told of this job in the run ``run_id``."""
         with self.database.writing() as db:
-            db.execute("UPDATE jobs SET asked_run = ? WHERE key = ?", (run_id, key))
+            rows.ask(db, [key], run_id)
 
     def delivered(self, key: str) -> None:
         """The artist has its pictures."""

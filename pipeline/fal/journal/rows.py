@@ -43,10 +43,10 @@ def unprepare(db: sqlite3.Connection, key: str) -> None:
     move(db, key, ("preparing",), "uncertain")
 
 
-def ask(db: sqlite3.Connection, entries: list[Entry], run_id: str) -> None:
-    """The artist is told of ``entries`` in the run ``run_id``."""
-    keys = [(run_id, entry.key) for entry in entries]
-    db.executemany("UPDATE jobs SET asked_run = ? WHERE key = ?", keys)
+def ask(db: sqlite3.Connection, keys: Sequence[str], run_id: str) -> None:
+    """The artist is told of the jobs with these ``keys`` in the run ``run_id``."""
+    told = [(run_id, key) for key in keys]
+    db.executemany("UPDATE jobs SET asked_run = ? WHERE key = ?", told)
 
 
 def price(db: sqlite3.Connection, key: str) -> float:

@@ -10,14 +10,14 @@ from urllib.parse import urlsplit
 from ...errors import JobGoneError, RemoteError, RemoteTimeoutError
 from .answers import billed_units
 from .refusals import ACCOUNT, job_failed, refused
-from .repeating import Again, repeat, retry_after
+from .repeating import PASSING, Again, repeat, retry_after
 from .transport import BROKEN, Reply, Wire, read, trouble
 
 READ_TIMEOUT_S = (10.0, 30.0)
 READ_PATIENCE_S = 300.0
 """How long something that only reads is tried again."""
 
-_REPEATABLE = frozenset({405, 408, 425, 429, 500, 502, 503, 504})
+_REPEATABLE = PASSING | {405}
 """405 is one of fal's answers to what comes too soon after the submit."""
 _NOT_THERE = frozenset({404, 410})
 _NO_PICTURE = frozenset({401, 403, 404, 410})

@@ -40,13 +40,16 @@ _OUTCOMES = {
 }
 
 
+def unknown_key() -> AccountError:
+    """The error for a 401, whichever of fal's hosts gives it."""
+    return AccountError("fal does not know this key.", "Check the key at fal.ai/dashboard/keys.")
+
+
 def refused(reply: Reply, key: str) -> RemoteError:
     """The error for one of the ``ACCOUNT`` or ``REJECTED`` statuses; ``key`` stays out of it."""
     words = _words(reply, key)
     if reply.status == 401:
-        return AccountError(
-            "fal does not know this key.", "Check the key at fal.ai/dashboard/keys."
-        )
+        return unknown_key()
     if reply.status in ACCOUNT:
         return AccountError(f"fal refuses this account: {words}.", "See fal.ai/dashboard/billing.")
     if reply.status == 413:

@@ -15,6 +15,9 @@ RETRY_PAUSE_S = (0.25, 20.0)
 
 MAX_RETRY_AFTER_S = 120.0
 
+PASSING = frozenset({408, 425, 429, 500, 502, 503, 504})
+"""Statuses after which the same request may succeed."""
+
 _STOP_CHECK_S = 0.05
 
 T = TypeVar("T")

@@ -17,13 +17,9 @@ from .answers import LOOK_FIRST, Job, is_request_id, job_named, read_object, tru
 from .hosts import ENDPOINT, Hosts
 from .refusals import ACCOUNT, REJECTED, refused
 from .repeating import Again, repeat, retry_after
-from .transport import BROKEN, Reply, Wire, trouble
+from .transport import BROKEN, Reply, Wire, time_to_send, trouble
 
 SUBMIT_PATIENCE_S = 60.0
-CONNECT_S = 10.0
-ANSWER_S = 60.0
-SLOWEST_LINE = 250_000
-"""Bytes a second; the time an answer may take grows with what is sent."""
 
 _LATER = "Run the edit again later."
 _REQUEST_ID = re.compile(rb'"request_id"\s*:\s*"([^"]*)"')
@@ -50,14 +46,14 @@ def _give_up(failure: Again) -> RemoteError:
 
 
 def _send(wire: Wire, hosts: Hosts, body: bytes) -> Job:
-    # As a file the body goes out in blocks with a time-out each, however slow the line; sent at
-    # once, the whole of it would have to pass within the connect time-out. And its position tells
-    # what went out: a block is read after the one before it is with the socket, so with one unread
-    # fal lacks a part of what Content-Length has promised, and cannot have accepted.
+    # The position of the file tells what went out: a block is read after the one before it is with
+    # the socket, so with one unread fal lacks a part of what Content-Length has promised, and
+    # cannot have accepted.
     outgoing = io.BytesIO(body)
-    timeout = (CONNECT_S, ANSWER_S + len(body) / SLOWEST_LINE)
     try:
-        reply = wire.ask("POST", f"{hosts.queue}/{ENDPOINT}", timeout, body=outgoing)
+        reply = wire.ask(
+            "POST", f"{hosts.queue}/{ENDPOINT}", time_to_send(len(body)), body=outgoing
+        )
     except BROKEN as error:
         if outgoing.tell() == len(body):
             raise UncertainError(

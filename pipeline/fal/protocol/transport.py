@@ -30,6 +30,20 @@ BROKEN = (OSError, HTTPError)
 Timeout = tuple[float, float]
 """Seconds to connect, and seconds of silence to bear."""
 
+CONNECT_S = 10.0
+ANSWER_S = 60.0
+SLOWEST_LINE = 250_000
+"""Bytes a second; the time an answer may take grows with what is sent."""
+
+
+def time_to_send(size: int) -> Timeout:
+    """For a body of so many bytes, given as a file.
+
+    Then it goes out in blocks with a time-out each, however slow the line; sent at once, the whole
+    of it would have to pass within the connect time-out.
+    """
+    return CONNECT_S, ANSWER_S + size / SLOWEST_LINE
+
 
 def new_session() -> requests.Session:
     """A session that keeps connections and nothing else, for use by many threads.

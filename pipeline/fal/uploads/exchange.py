@@ -15,16 +15,10 @@ from urllib.parse import urlsplit
 import requests
 
 from ...errors import EditCancelled, ResultError
-from ..protocol.repeating import pauses, rest, retry_after
-from ..protocol.transport import BROKEN, Reply, read, trouble
-
-CONNECT_S = 10.0
-ANSWER_S = 60.0
-SLOWEST_LINE = 250_000
-"""Bytes a second; the time an answer may take grows with what is sent."""
+from ..protocol.repeating import PASSING, pauses, rest, retry_after
+from ..protocol.transport import BROKEN, Reply, read, time_to_send, trouble
 
 MAX_ANSWER_BYTES = 1024 * 1024
-_REPEATABLE = {408, 425, 429, 500, 502, 503, 504}
 _LATER = "Wait a few minutes and run again; nothing was ordered."
 
 T = TypeVar("T")
@@ -62,10 +56,9 @@ def send(
         with session.request(
             method,
             url,
-            # As a file the body goes out in blocks with a time-out each, however slow the line.
             data=io.BytesIO(data),
             headers=headers,
-            timeout=(CONNECT_S, ANSWER_S + len(data) / SLOWEST_LINE),
+            timeout=time_to_send(len(data)),
             allow_redirects=False,
             stream=True,
         ) as response:
@@ -83,7 +76,7 @@ def _body(reply: Reply, host: str) -> bytes:
         raise Failed(
             f"{host} answered with status {reply.status}.",
             status=reply.status,
-            passing=reply.status in _REPEATABLE,
+            passing=reply.status in PASSING,
             after=retry_after(reply.headers),
         )
     if not reply.whole:

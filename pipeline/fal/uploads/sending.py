@@ -14,13 +14,12 @@ from typing import Any
 from ...errors import EditCancelled
 from ...images import Pixels
 from ..payload import UploadQuality
+from ..waiting import CANCEL_CHECK_S
 from .parcels import Parcel, parcels
 from .storage import Storage, picture_digest
 
 INLINE_LIMIT = 4 * 1024 * 1024
 """Bytes of the whole JSON body, up to which pictures travel inside it."""
-
-CANCEL_CHECK_S = 0.05
 
 
 @dataclass(frozen=True)
@@ -40,6 +39,18 @@ class Sent:
     upload_s: float = 0.0
 
 
+@dataclass(frozen=True)
+class Picture:
+    """(H, W, 3) ``pixels``, and the digest of what is sent of them."""
+
+    pixels: Pixels
+    digest: str
+
+    @classmethod
+    def of(cls, pixels: Pixels, quality: UploadQuality) -> Picture:
+        return cls(pixels, picture_digest(pixels, quality))
+
+
 class Sender:
     """Finds an address for each picture. Without ``storage`` all travel inside the request."""
 
@@ -49,19 +60,19 @@ class Sender:
 
     def addresses(
         self,
-        pictures: Sequence[Pixels],
+        pictures: Sequence[Picture],
         body_bytes: int,
         stopped: Callable[[], bool],
         tell: Callable[[int, int], None],
     ) -> Sent:
-        """An address of each of ``pictures``, (H, W, 3); a picture given twice is sent once.
+        """An address of each of ``pictures``; a picture given twice is sent once.
 
         ``body_bytes`` is the length of the request's JSON with an empty text for every address.
         ``tell`` hears how many of how many uploads are done, on this thread. Blocks; raises
         ``EditCancelled`` soon after ``stopped``, and whatever ``Storage.store`` does.
         """
-        digests = [picture_digest(pixels, self._quality) for pixels in pictures]
-        wanted = dict(zip(digests, pictures, strict=True))
+        digests = [picture.digest for picture in pictures]
+        wanted = {picture.digest: picture.pixels for picture in pictures}
         with parcels.hold(wanted, self._quality, self._storage) as held:
             # Only now: an upload that ends before this line is remembered, after it is shared.
             known = self._known(held)

@@ -14,12 +14,11 @@ import requests
 
 from ...errors import AccountError, FireRedError, InputError, RemoteError
 from ...images import Pixels
+from ..keys import account_of
 from ..payload import UploadQuality
+from ..protocol.refusals import unknown_key
 from .exchange import Failed, read_text, repeat, send
-from .tokens import Token, fingerprint, read_token, tokens
-
-LIFETIME_S = 24 * 3600
-"""How long fal is asked to keep an upload."""
+from .tokens import Token, read_token, tokens
 
 MARGIN_S = 3600
 """An address is not used in the last hour of its life: an edit may wait in fal's queue."""
@@ -74,9 +73,9 @@ class Storage:
         check_base: Callable[[str], str],
         session: requests.Session,
         remembered: Remembered,
-        lifetime_s: int = LIFETIME_S,
+        lifetime_s: int,
     ) -> None:
-        self.name = f"{rest} {fingerprint(key)}"
+        self.name = f"{rest} {account_of(key)}"
         """What addresses and tokens are kept under: another account's are not used."""
         self._authorization = {"Authorization": f"Key {key}"}
         self._rest = rest
@@ -136,7 +135,7 @@ class Storage:
             token = read_token(send(self._session, "POST", url, headers, b"{}"))
         except Failed as failure:
             if failure.status == 401:
-                raise _unknown_key() from failure
+                raise unknown_key() from failure
             raise
         self._check_base(token.base_url)
         return token
@@ -169,7 +168,7 @@ class Storage:
             )
         except Failed as failure:
             if failure.status == 401:
-                raise _unknown_key() from failure
+                raise unknown_key() from failure
             if failure.status == 403:
                 raise AccountError(
                     "fal refuses this account the use of its storage.",
@@ -196,10 +195,6 @@ def _token_patience(failure: Failed) -> float:
 def _file_name(kind: Kind) -> str:
     """Tells nothing of the artist's own names: the address may be read by anybody who has it."""
     return "reference.png" if kind == "png" else "reference.jpg"
-
-
-def _unknown_key() -> AccountError:
-    return AccountError("fal does not know this key.", "Check the key at fal.ai/dashboard/keys.")
 
 
 def _in_words(failure: Failed, size: int) -> FireRedError:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 import time
 from collections import defaultdict
@@ -86,11 +85,6 @@ class Tokens:
 
     def worth_asking(self, storage: str) -> bool:
         return time.monotonic() >= self._refused_until.get(storage, 0.0)
-
-
-def fingerprint(key: str) -> str:
-    """Tells keys apart without holding one."""
-    return hashlib.sha256(key.encode()).hexdigest()[:16]
 
 
 tokens = Tokens()

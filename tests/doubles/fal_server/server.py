@@ -70,6 +70,15 @@ class FalServer(Settings):
         return f"http://{self.host}"
 
     @property
+    def environment(self) -> dict[str, str]:
+        """What leads the pack here, with the account's key."""
+        return {
+            "FAL_QUEUE_RUN_HOST": self.url,
+            "FAL_REST_HOST": self.url,
+            "FAL_KEY": self.key,
+        }
+
+    @property
     def https_host(self) -> str:
         with self._lock:
             if self._https is None:
