@@ -26,6 +26,10 @@ MAX_ASPECT = 8
 MIN_SIDE = 16
 MAX_CANVAS_MEGAPIXELS = 16
 
+NEAR = 1 / 8
+"""An area this close to the wanted one, as a share of it, is taken as it is: what is not scaled
+keeps its pixels exactly. 1280x720 and SDXL's sizes run at one megapixel as they are."""
+
 CUSTOM_SIDES = (64, 8192)
 MEGAPIXELS = (0.1, 16.0)
 
@@ -107,7 +111,10 @@ class Fit:
 
     @property
     def box(self) -> tuple[float, float, float, float]:
-        """The part of the source plane (left, top, right, bottom) that the grid shows."""
+        """The part of the source plane (left, top, right, bottom) that the grid shows.
+
+        It ends beyond the picture where the grid is padded.
+        """
         return (0.0, 0.0, self.grid.width / self.scale, self.grid.height / self.scale)
 
 
@@ -134,8 +141,8 @@ def plan(policy: SizePolicy, sizes: list[Size], working_megapixels: float) -> Pl
     reference.
     """
     main = _main_index(policy, sizes)
-    for size in sizes:
-        _check_shape("A reference", size)
+    for number, size in enumerate(sizes, 1):
+        _check_shape(f"Image {number}", size)
     output = _output_size(policy, sizes)
     _check_shape("The output", output)
     area = working_megapixels * MEGAPIXEL or output.area
@@ -143,7 +150,7 @@ def plan(policy: SizePolicy, sizes: list[Size], working_megapixels: float) -> Pl
     # Only the megapixels policy rounds sides to cells; elsewhere a pixel off is another aspect.
     tolerance = CELL if isinstance(policy, Megapixels) else 1
     placed = _content_scale(sizes[main], output, tolerance)
-    frame_scale = math.sqrt(area / output.area)
+    frame_scale = scale_to_area(output, area)
     frame = (output.width * frame_scale, output.height * frame_scale)
     canvas = Size(_cells(frame[0]), _cells(frame[1]))
     fits = tuple(
@@ -152,7 +159,16 @@ def plan(policy: SizePolicy, sizes: list[Size], working_megapixels: float) -> Pl
         else _own_grid(size, min(area, MEGAPIXEL))
         for index, size in enumerate(sizes)
     )
-    return Plan(canvas, frame, output, fits, bool(placed), _notices(output, area, bool(placed)))
+    notices = _notices(output, frame_scale, bool(placed))
+    return Plan(canvas, frame, output, fits, bool(placed), notices)
+
+
+def scale_to_area(size: Size, area: float) -> float:
+    """What to scale ``size`` by for about ``area`` pixels: exactly 1 where it is ``NEAR``."""
+    largest = MAX_CANVAS_MEGAPIXELS * MEGAPIXEL
+    if size.area <= largest and abs(size.area / area - 1) <= NEAR:
+        return 1.0
+    return math.sqrt(area / size.area)
 
 
 def _main_index(policy: SizePolicy, sizes: list[Size]) -> int:
@@ -218,7 +234,7 @@ def _content_scale(main: Size, output: Size, tolerance: float) -> float:
 
 
 def _own_grid(size: Size, area: float) -> Fit:
-    scale = math.sqrt(area / size.area)
+    scale = scale_to_area(size, area)
     return Fit(size, Size(_cells(size.width * scale), _cells(size.height * scale)), scale)
 
 
@@ -245,14 +261,14 @@ def _check_area(area: float) -> None:
         )
 
 
-def _notices(output: Size, area: float, locked: bool) -> tuple[str, ...]:
+def _notices(output: Size, scale: float, locked: bool) -> tuple[str, ...]:
     notices = []
     if not locked:
         notices.append("recomposed, no pixel lock: the output has another aspect than its image")
-    # Less than one percent of area is the rounding of a size, not a loss of detail.
-    if output.area > area * 1.01:
+    if scale < 1:
+        whole = output.area / MEGAPIXEL
         notices.append(
-            f"runs at {area / MEGAPIXEL:.2f} of {output.area / MEGAPIXEL:.2f} megapixels and is "
-            "scaled up"
+            f"runs at {whole * scale**2:.2f} of {whole:.2f} megapixels and is scaled up; where "
+            "a part is edited, FireRed Crop Region keeps the detail of the rest"
         )
     return tuple(notices)

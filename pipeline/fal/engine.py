@@ -73,7 +73,7 @@ def _with_notice(prepared: Prepared) -> Prepared:
         return prepared
     notice = (
         f"the model was trained with {TRAINED_REFERENCES} pictures and is sent {count}: some may "
-        "be overlooked"
+        "be overlooked; FireRed Stitch References puts them together"
     )
     return replace(prepared, notices=(*prepared.notices, notice))
 

@@ -39,7 +39,7 @@ def check_local(request: EditRequest) -> None:
         raise InputError(
             f"{len(request.references)} pictures are connected; the model takes "
             f"{TRAINED_REFERENCES}.",
-            "Connect fewer, or use FireRed Edit (fal).",
+            "Put them together with FireRed Stitch References, or use FireRed Edit (fal).",
         )
     if request.acceleration == "high":
         raise NotYetError(

@@ -9,7 +9,6 @@ import pytest
 
 from firered_edit.pipeline.errors import MAX_LENGTH, FireRedError, InputError
 from firered_edit.pipeline.preparation import prepare
-from firered_edit.pipeline.prompts import resolve_names
 from firered_edit.pipeline.request import EditRequest
 
 
@@ -51,44 +50,6 @@ def test_the_receipt_is_json_and_holds_no_picture(asked: EditRequest) -> None:
     assert receipt["seeds"] == [7]
     assert receipt["references"] == ["120x90", "50x80"]
     assert len(json.dumps(receipt)) < 2000
-
-
-@pytest.mark.parametrize(
-    ("prompt", "text"),
-    [
-        ("wear @image2", "wear Picture 2"),
-        ("wear @Image2.", "wear Picture 2."),
-        ("穿上@图2的衣服", "穿上图2的衣服"),
-        ("wear image 2", "wear image 2"),
-        ("a 4K image", "a 4K image"),
-    ],
-)
-def test_at_names_become_what_the_model_sees(prompt: str, text: str) -> None:
-    assert resolve_names(prompt, 2).text == text
-
-
-@pytest.mark.parametrize(
-    "prompt",
-    [
-        "the hat of image 5.",
-        "把image5的帽子",
-        "image 5的",
-        "图5的天空",
-        "第5张图的天空",
-        "Picture 5",
-    ],
-)
-def test_a_plain_name_out_of_range_is_only_noticed(prompt: str) -> None:
-    named = resolve_names(prompt, 2)
-    assert named.text == prompt
-    assert "image 5" in named.notices[0]
-
-
-@pytest.mark.parametrize(
-    "prompt", ["image 4K", "image 2.5x larger", "图书", "imagine 5", "image 1"]
-)
-def test_what_names_no_picture_is_left_alone(prompt: str) -> None:
-    assert resolve_names(prompt, 2).notices == ()
 
 
 def test_an_error_is_named_without_the_folder_the_pack_lies_in() -> None:
