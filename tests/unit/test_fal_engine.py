@@ -481,6 +481,7 @@ def test_more_references_than_the_model_was_trained_with_are_sent_and_noticed(
     result = edit(replace(asked, references=asked.references * 2))
     assert len(server.jobs[0].arguments["image_urls"]) == 4
     assert any("was trained with 3" in notice for notice in result.receipt.notices)
+    assert any("FireRed Stitch References" in notice for notice in result.receipt.notices)
 
 
 @pytest.mark.usefixtures("hurried")

@@ -255,7 +255,7 @@ def test_cancel_between_phases_ends_the_edit(
     ("change", "error", "words"),
     [
         ({"acceleration": "high"}, NotYetError, "acceleration high"),
-        ({"references": "twice as many"}, InputError, "Connect fewer"),
+        ({"references": "twice as many"}, InputError, "FireRed Stitch References"),
     ],
 )
 def test_what_this_engine_cannot_do_is_said_before_a_weight_moves(
