@@ -142,9 +142,9 @@ def plan(policy: SizePolicy, sizes: list[Size], working_megapixels: float) -> Pl
     """
     main = _main_index(policy, sizes)
     for number, size in enumerate(sizes, 1):
-        _check_shape(f"Image {number}", size)
+        check_shape(f"Image {number}", size)
     output = _output_size(policy, sizes)
-    _check_shape("The output", output)
+    check_shape("The output", output)
     area = working_megapixels * MEGAPIXEL or output.area
     _check_area(area)
     # Only the megapixels policy rounds sides to cells; elsewhere a pixel off is another aspect.
@@ -243,7 +243,8 @@ def _cells(length: float) -> int:
     return CELL * max(1, math.ceil(length / CELL - 1e-6))
 
 
-def _check_shape(what: str, size: Size) -> None:
+def check_shape(what: str, size: Size) -> None:
+    """Raise ``InputError`` where no canvas can hold ``what``: too small, or too long."""
     short, long = sorted((size.width, size.height))
     if short < MIN_SIDE:
         raise InputError(f"{what} is {size} pixels.", f"Both sides must be {MIN_SIDE} or more.")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import zlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -39,18 +39,27 @@ class Reference:
         return Size(width, height)
 
 
-def references_from(images: Mapping[str, torch.Tensor]) -> tuple[Reference, ...]:
+def references_from(
+    images: Mapping[str, torch.Tensor], limit: int = MAX_REFERENCES
+) -> tuple[Reference, ...]:
     """Flatten sockets and batches to numbered references, in the order of the sockets.
 
     Each tensor is (B, H, W, C) or (H, W, C), floating point in 0..1, with 1, 3 or 4 channels, on
-    any device. Raises ``InputError`` for anything else, and for more than ``MAX_REFERENCES``.
+    any device. Raises ``InputError`` for anything else, and for more than ``limit``.
     """
     pictures = [picture for name, batch in images.items() for picture in _split(name, batch)]
-    if len(pictures) > MAX_REFERENCES:
-        raise InputError(
-            f"{len(pictures)} pictures are connected.", f"Connect at most {MAX_REFERENCES}."
-        )
+    if len(pictures) > limit:
+        raise InputError(f"{len(pictures)} pictures are connected.", f"Connect at most {limit}.")
     return tuple(pictures)
+
+
+def alpha_notices(references: Sequence[Reference]) -> list[str]:
+    """What an artist is told of references that were not opaque."""
+    return [
+        f"image {number} has transparency and was laid over white"
+        for number, reference in enumerate(references, 1)
+        if reference.had_alpha
+    ]
 
 
 def _split(name: str, batch: torch.Tensor) -> Iterable[Reference]:

@@ -9,7 +9,7 @@ from time import perf_counter
 
 from .canvas import place
 from .geometry import Plan, plan
-from .images import Pixels
+from .images import Pixels, alpha_notices
 from .prompts import resolve_names
 from .request import EditRequest, Receipt
 
@@ -72,16 +72,8 @@ def prepare(request: EditRequest, *notices: str) -> Prepared:
         [reference.size for reference in request.references],
         request.working_megapixels,
     )
-    found = (*notices, *named.notices, *geometry.notices, *_alpha_notices(request))
+    found = (*notices, *named.notices, *geometry.notices, *alpha_notices(request.references))
     return Prepared(request, named.text, geometry, found)
-
-
-def _alpha_notices(request: EditRequest) -> list[str]:
-    return [
-        f"image {number} has transparency and was laid over white"
-        for number, reference in enumerate(request.references, 1)
-        if reference.had_alpha
-    ]
 
 
 @dataclass

@@ -11,18 +11,31 @@ from skimage import data
 if TYPE_CHECKING:
     from firered_edit.pipeline.images import Pixels
 
+_SIDE = 512
+
 
 def photograph(width: int, height: int) -> Pixels:
-    """A portrait of 512 x 512 pixels, laid out with its mirror images to ``width`` x ``height``.
+    """A portrait of 512 x 512 pixels: its middle scaled down, or a mosaic of it.
 
-    Not enlarged: fine detail is what resampling loses.
+    Not enlarged, for fine detail is what resampling loses; and every piece of the mosaic is turned
+    and rolled its own way, for what repeats itself looks the same in several places.
     """
-    portrait = data.astronaut()
-    missing = (max(0, height - portrait.shape[0]), max(0, width - portrait.shape[1]))
-    laid = np.pad(portrait, ((0, missing[0]), (0, missing[1]), (0, 0)), mode="symmetric")
-    if (laid.shape[1], laid.shape[0]) == (width, height):
-        return laid
-    scale = max(width / laid.shape[1], height / laid.shape[0])
-    box = (0, 0, width / scale, height / scale)
-    picture = Image.fromarray(laid).resize((width, height), Image.Resampling.LANCZOS, box=box)
+    rows, columns = -(-height // _SIDE), -(-width // _SIDE)
+    if rows == columns == 1:
+        return _scaled(data.astronaut(), width, height)
+    rng = np.random.default_rng(0)
+    mosaic = [np.concatenate([_piece(rng) for _ in range(columns)], axis=1) for _ in range(rows)]
+    return np.concatenate(mosaic)[:height, :width]
+
+
+def _piece(rng: np.random.Generator) -> Pixels:
+    down, right = (int(step) for step in rng.integers(0, _SIDE, 2))
+    return np.rot90(np.roll(data.astronaut(), (down, right), (0, 1)), int(rng.integers(4)))
+
+
+def _scaled(portrait: Pixels, width: int, height: int) -> Pixels:
+    scale = max(width, height) / _SIDE
+    left, top = (_SIDE - width / scale) / 2, (_SIDE - height / scale) / 2
+    box = (left, top, left + width / scale, top + height / scale)
+    picture = Image.fromarray(portrait).resize((width, height), Image.Resampling.LANCZOS, box=box)
     return np.asarray(picture)
