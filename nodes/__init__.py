@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from comfy_api.latest import ComfyExtension, io
 
+from .drift import FireRedMeasureDrift
 from .edit_fal import FireRedEditFal
 from .edit_local import FireRedEdit
 from .host import collecting, routes
 from .model import FireRedLoadLora, FireRedLoadModel
+from .references import FireRedStitchReferences
+from .region import FireRedCropRegion, FireRedPasteRegion
 
 
 class FireRedExtension(ComfyExtension):
@@ -18,4 +21,13 @@ class FireRedExtension(ComfyExtension):
         collecting.follow_at_start()
 
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
-        return [FireRedLoadModel, FireRedLoadLora, FireRedEdit, FireRedEditFal]
+        return [
+            FireRedLoadModel,
+            FireRedLoadLora,
+            FireRedEdit,
+            FireRedEditFal,
+            FireRedStitchReferences,
+            FireRedCropRegion,
+            FireRedPasteRegion,
+            FireRedMeasureDrift,
+        ]

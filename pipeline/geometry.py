@@ -12,6 +12,7 @@ and the way back is the exact inverse, so nothing can shift, zoom or change shap
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -49,9 +50,20 @@ class Size:
     width: int
     height: int
 
+    @classmethod
+    def of(cls, shape: Sequence[int]) -> Size:
+        """That of an array or tensor of ``shape`` (height, width, ...)."""
+        return cls(shape[1], shape[0])
+
     @property
     def area(self) -> int:
         return self.width * self.height
+
+    def same_aspect(self, other: Size) -> bool:
+        """Whether one is the other scaled, within a pixel of the coarser."""
+        scale = min(self.width / other.width, self.height / other.height)
+        slack = max(self.width - other.width * scale, self.height - other.height * scale)
+        return slack < max(1.0, scale)
 
     def __str__(self) -> str:
         return f"{self.width}x{self.height}"

@@ -35,8 +35,7 @@ class Reference:
 
     @property
     def size(self) -> Size:
-        height, width = self.pixels.shape[:2]
-        return Size(width, height)
+        return Size.of(self.pixels.shape)
 
 
 def references_from(
@@ -63,27 +62,50 @@ def alpha_notices(references: Sequence[Reference]) -> list[str]:
 
 
 def _split(name: str, batch: torch.Tensor) -> Iterable[Reference]:
-    shape = tuple(batch.shape)
-    if len(shape) == 3:
-        batch = batch[None]
-    if batch.ndim != 4 or batch.shape[-1] not in (1, 3, 4) or 0 in shape:
+    for picture in batch_of(name, batch):
+        yield Reference(*_flatten_alpha(to_uint8(name, picture)))
+
+
+def batch_of(name: str, images: torch.Tensor) -> torch.Tensor:
+    """An IMAGE, or a picture of one, as (B, H, W, C); ``InputError`` for what is none."""
+    batch = images[None] if images.ndim == 3 else images
+    if batch.ndim != 4 or batch.shape[-1] not in (1, 3, 4) or 0 in batch.shape:
         raise InputError(
-            f"{name} is not a picture: its shape is {shape}.",
+            f"{name} is not a picture: its shape is {tuple(images.shape)}.",
             "Connect an IMAGE of shape (batch, height, width, channels).",
         )
-    for picture in batch:
-        pixels = to_uint8(name, picture)
-        yield Reference(*_flatten_alpha(pixels))
+    return batch
+
+
+def finite(name: str, values: torch.Tensor) -> torch.Tensor:
+    """``values`` as float32 on the CPU, uncopied where they are; ``InputError`` on NaN."""
+    values = values.detach().to("cpu", torch.float32)
+    # The extremes are NaN or infinite where any value is, and take no copy to find.
+    if not torch.isfinite(torch.stack(torch.aminmax(values))).all():
+        raise InputError(
+            f"{name} holds NaN or infinite values.", f"Check the node that makes {name}."
+        )
+    return values
 
 
 def to_uint8(name: str, picture: torch.Tensor) -> Pixels:
     """(H, W, C) floating point in 0..1 to uint8, rounded to nearest; ``InputError`` on NaN."""
-    values = picture.detach().to("cpu", torch.float32)
-    if not torch.isfinite(values).all():
-        raise InputError(
-            f"{name} holds NaN or infinite values.", "Check the node that makes this picture."
-        )
-    return (values * 255).round_().clamp_(0, 255).to(torch.uint8).numpy()
+    return (finite(name, picture) * 255).round_().clamp_(0, 255).to(torch.uint8).numpy()
+
+
+def over_white(picture: torch.Tensor) -> torch.Tensor:
+    """(H, W, C) float32 in 0..1 of 1, 3 or 4 channels to (H, W, 3), uncopied if it was opaque."""
+    if picture.shape[-1] == 1:
+        return picture.expand(-1, -1, 3)
+    if not is_transparent(picture):
+        return picture[..., :3]
+    alpha = picture[..., 3:]
+    return picture[..., :3] * alpha + ALPHA_BACKGROUND / 255 * (1 - alpha)
+
+
+def is_transparent(picture: torch.Tensor) -> bool:
+    """Whether (H, W, C) in 0..1 has an alpha channel that is not 1 throughout."""
+    return picture.shape[-1] == 4 and bool((picture[..., 3] < 1).any())
 
 
 def _flatten_alpha(pixels: Pixels) -> tuple[Pixels, bool]:

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from hypothesis import HealthCheck, settings
 
 from doubles.tiny_model import build_tiny_model
 from support.kinds import MakePhoto, MakeReference
@@ -20,6 +21,17 @@ torch.set_num_threads(1)
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 load_pack()
+
+# The same examples in every run, and as much time for each as a busy machine takes. The session's
+# own fixtures are functions without a state.
+settings.register_profile(
+    "repeatable",
+    derandomize=True,
+    database=None,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+settings.load_profile("repeatable")
 
 pytest_plugins = ["support.server_fixtures", "support.fal_fixtures"]
 

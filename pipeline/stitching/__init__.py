@@ -5,7 +5,7 @@ and over, until every piece has the shape of its picture: no white space, nothin
 nothing stretched beyond the rounding to whole pixels.
 """
 
-from .layouts import Box, Composite, Tile, plan
+from .layouts import Composite, Tile, plan
 from .stitch import COUNT, Stitched, stitch
 
-__all__ = ["COUNT", "Box", "Composite", "Stitched", "Tile", "plan", "stitch"]
+__all__ = ["COUNT", "Composite", "Stitched", "Tile", "plan", "stitch"]

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
+from ..boxes import Box
 from ..geometry import CELL, MEGAPIXEL, Size
 from .grouping import Group, divide
 from .trees import Tree, aspect_of
@@ -14,20 +15,6 @@ from .words import Step, where
 
 FREEDOM = 0.04
 """How far the sides of a composite may be from those of exactly a megapixel, as a share of them."""
-
-
-@dataclass(frozen=True)
-class Box:
-    """A rectangle of pixels; ``right`` and ``bottom`` are the first beyond it."""
-
-    left: int
-    top: int
-    right: int
-    bottom: int
-
-    @property
-    def size(self) -> Size:
-        return Size(self.right - self.left, self.bottom - self.top)
 
 
 @dataclass(frozen=True)

@@ -7,17 +7,15 @@ import math
 import numpy as np
 import torch
 
-from ..errors import InputError
+from ..boxes import Box
 from ..geometry import MIN_SIDE, Size
-from .layouts import Box
+from ..masks import check_mask_aspect, is_empty, single_mask
 
 MARGIN = 1 / 16
 """Around what is marked, on every side, as a share of its longer side."""
 
 MAX_ASPECT = 4
 """A longer region is widened by what lies beside it: a thin strip would starve in a composite."""
-
-_FAINTEST = 0.5 / 255
 
 _Places = np.ndarray[tuple[int, ...], np.dtype[np.intp]]
 
@@ -30,45 +28,16 @@ def region_of(number: int, mask: torch.Tensor, size: Size) -> Box | None:
     faint brush is not lost. An empty mask may have any shape: ComfyUI gives one of 64 x 64 with a
     picture without transparency. Raises ``InputError`` for any other mask.
     """
-    values = _values(number, mask)
-    peak = float(values.max())
-    if peak < _FAINTEST:
+    name, picture = f"mask_{number}", f"image {number}"
+    values = single_mask(name, mask)
+    if is_empty(values):
         return None
-    _check_aspect(number, Size(values.shape[1], values.shape[0]), size)
+    check_mask_aspect(name, values, picture, size)
+    peak = float(values.max())
     marked = (values >= peak / 2).numpy()
     across = _span(np.flatnonzero(marked.any(axis=0)), marked.shape[1], size.width)
     down = _span(np.flatnonzero(marked.any(axis=1)), marked.shape[0], size.height)
     return _widened(across, down, size)
-
-
-def _values(number: int, mask: torch.Tensor) -> torch.Tensor:
-    shape = tuple(mask.shape)
-    if len(shape) == 3 and shape[0] > 1:
-        raise InputError(
-            f"mask_{number} holds {shape[0]} masks.", "Connect one mask for each picture."
-        )
-    if len(shape) not in (2, 3) or 0 in shape:
-        raise InputError(
-            f"mask_{number} is not a mask: its shape is {shape}.",
-            "Connect a MASK of shape (1, height, width).",
-        )
-    values = mask.detach().to("cpu", torch.float32).reshape(shape[-2:])
-    if not torch.isfinite(values).all():
-        raise InputError(
-            f"mask_{number} holds NaN or infinite values.", "Check the node that makes this mask."
-        )
-    return values
-
-
-def _check_aspect(number: int, mask: Size, picture: Size) -> None:
-    """The same aspect: one, scaled into the other, leaves less than a pixel of the coarser."""
-    scale = min(mask.width / picture.width, mask.height / picture.height)
-    slack = max(mask.width - picture.width * scale, mask.height - picture.height * scale)
-    if slack >= max(1.0, scale):
-        raise InputError(
-            f"mask_{number} is {mask} pixels, image {number} is {picture}: another aspect.",
-            f"Connect a mask that was made for image {number}.",
-        )
 
 
 _Span = tuple[int, int]

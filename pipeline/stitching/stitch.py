@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from ..errors import InputError
-from ..geometry import check_shape
+from ..geometry import Size, check_shape
 from ..images import Pixels, Reference, alpha_notices
 from ..prompts import Placement, check_names, is_chinese, renumber
 from ..request import TRAINED_REFERENCES
@@ -51,7 +51,7 @@ def stitch(
     _check_count(len(references))
     notices = [*check_names(prompt, len(references)), *alpha_notices(references)]
     pictures = _cropped(references, masks, background, notices)
-    sizes = [Reference(pixels).size for pixels in pictures]
+    sizes = [Size.of(pixels.shape) for pixels in pictures]
     for number, size in enumerate(sizes, 1):
         check_shape(f"Image {number}", size)
     composites = plan(sizes, background)
@@ -97,7 +97,7 @@ def _cropped(
         if box is None:
             notices.append(f"mask_{number} is empty: image {number} is used whole")
             continue
-        pictures[number - 1] = pictures[number - 1][box.top : box.bottom, box.left : box.right]
+        pictures[number - 1] = pictures[number - 1][box.slices]
     return pictures
 
 

@@ -31,6 +31,11 @@ SNAPSHOT = ROOT / "tests" / "server" / "object_info.json"
 
 EDIT_NODES = ("FireRedEdit", "FireRedEditFal")
 
+NODES = [
+    *("FireRedCropRegion", *EDIT_NODES, "FireRedLoadLora", "FireRedLoadModel"),
+    *("FireRedMeasureDrift", "FireRedPasteRegion", "FireRedStitchReferences"),
+]
+
 
 def _contract(info: dict[str, Any]) -> dict[str, Any]:
     """What of a node's description saved workflows depend on: no words, no file lists."""
@@ -53,7 +58,7 @@ def test_ids_types_ranges_and_order_are_those_of_the_snapshot(comfyui: ComfyUI) 
     info = comfyui.get("/object_info")
     ours = {name: _contract(info[name]) for name in sorted(info) if name.startswith("FireRed")}
     assert ours == json.loads(SNAPSHOT.read_text(encoding="utf-8"))
-    assert list(ours) == ["FireRedEdit", "FireRedEditFal", "FireRedLoadLora", "FireRedLoadModel"]
+    assert list(ours) == NODES
 
 
 def test_no_node_asks_for_a_comfy_account(comfyui: ComfyUI) -> None:
@@ -123,12 +128,7 @@ def test_importing_the_pack_imports_neither_diffusers_nor_transformers(tmp_path:
     )
     line = next(line for line in process.stdout.splitlines() if line.startswith("PROBE"))
     loaded = json.loads(line.removeprefix("PROBE"))
-    assert sorted(loaded) == [
-        "FireRedEdit",
-        "FireRedEditFal",
-        "FireRedLoadLora",
-        "FireRedLoadModel",
-    ]
+    assert sorted(loaded) == NODES
 
 
 @pytest.fixture(scope="module")

@@ -152,3 +152,22 @@ def test_a_canvas_refitted_by_the_server_still_gives_the_asked_size(photo: MakeP
     result = plan(MatchImage(), [Size(333, 517)], 0.0)
     refitted = to_tensor(photo(352, 544))
     assert tuple(restore(refitted, result).shape) == (517, 333, 3)
+
+
+@pytest.mark.parametrize(
+    ("size", "other", "same"),
+    [
+        ((1152, 864), (1152, 864), True),
+        ((2304, 1728), (1152, 864), True),
+        ((576, 432), (1152, 864), True),
+        ((333, 517), (1333, 2069), True),
+        ((64, 64), (4000, 3000), False),
+        ((1152, 880), (1152, 864), False),
+        ((736, 704), (1040, 1008), False),
+    ],
+)
+def test_an_aspect_is_the_same_within_a_pixel_of_the_coarser(
+    size: tuple[int, int], other: tuple[int, int], same: bool
+) -> None:
+    assert Size(*size).same_aspect(Size(*other)) == same
+    assert Size(*other).same_aspect(Size(*size)) == same

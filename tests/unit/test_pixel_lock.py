@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from firered_edit.pipeline.canvas import place, restore
@@ -31,15 +31,9 @@ SIZES_TRIED = 20_000
 LATENT_CELL = 8
 EXACT_PX = 1e-9
 
-thorough = settings(
-    max_examples=SIZES_TRIED,
-    derandomize=True,
-    database=None,
-    deadline=None,
-    suppress_health_check=list(HealthCheck),
-)
-brisk = settings(parent=thorough, max_examples=5_000)
-on_pixels = settings(parent=thorough, max_examples=200)
+thorough = settings(max_examples=SIZES_TRIED)
+brisk = settings(max_examples=5_000)
+on_pixels = settings(max_examples=200)
 
 
 @st.composite

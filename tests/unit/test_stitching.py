@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 import torch
 
+from firered_edit.pipeline.boxes import Box
 from firered_edit.pipeline.errors import InputError
 from firered_edit.pipeline.geometry import MEGAPIXEL, Size
 from firered_edit.pipeline.images import Pixels, Reference
 from firered_edit.pipeline.prompts import find_names
-from firered_edit.pipeline.stitching import Box, Stitched, stitch
+from firered_edit.pipeline.stitching import Stitched, stitch
 from firered_edit.pipeline.stitching.regions import region_of
 from support.kinds import MakeReference
 

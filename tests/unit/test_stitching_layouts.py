@@ -160,7 +160,7 @@ def _fits(aspect: float) -> bool:
     return ASPECTS[0] * (1 - 1e-9) <= aspect <= ASPECTS[1] * (1 + 1e-9)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(st.floats(0.3, 3.0), min_size=3, max_size=5))
 def test_no_other_tree_leaves_the_smallest_picture_more(aspects: list[float]) -> None:
     best = BestTrees(np.array([aspects]))
@@ -180,7 +180,7 @@ def _least(aspects: Sequence[float], groups: Sequence[Sequence[int]]) -> float:
     return min(float(best.shares[0]) if best.excess[0] < 1e-9 else 0.0 for best in found)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(st.floats(0.6, 1.7), min_size=4, max_size=6))
 def test_neighbours_are_parted_only_for_a_twentieth_more(aspects: list[float]) -> None:
     pictures = range(len(aspects))
@@ -256,7 +256,7 @@ def _paths(draw: st.DrawFn, count: int, across: bool) -> list[tuple[Step, ...]]:
     ]
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(st.data(), st.integers(2, 10), st.booleans())
 def test_no_two_pictures_of_a_composite_share_their_words(
     data: st.DataObject, count: int, across: bool
