@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -75,7 +76,14 @@ def fal_node(server: FalServer, monkeypatch: pytest.MonkeyPatch) -> Node:
 
     monkeypatch.setattr(edit_fal, "node_run", _run_of(Listener()))
     widgets = _widgets(edit_fal.FireRedEditFal, max_cost=10.0)
-    return lambda picture: _edited(asyncio.run(edit_fal.FireRedEditFal.execute(**widgets(picture))))
+
+    def run(picture: torch.Tensor) -> torch.Tensor:
+        # In a thread of its own: the browser of other tests keeps a loop running in this one.
+        with ThreadPoolExecutor(1) as thread:
+            edit = edit_fal.FireRedEditFal.execute(**widgets(picture))
+            return _edited(thread.submit(asyncio.run, edit).result())
+
+    return run
 
 
 def _widgets(node: Any, **changed: Any) -> Callable[[torch.Tensor], dict[str, Any]]:
