@@ -21,6 +21,7 @@ UNLIKE = "the pictures have too little in common"
 
 _LEAST_PIXELS = 64
 _LEAST_SCORE = 0.15
+_HOPELESS = 0.09
 _LEAST_LEAD = 0.1
 _LEAST_LEAD_SHARE = 0.2
 _ALIKE = 0.6
@@ -53,6 +54,11 @@ def doubt(fit: Fit) -> str:
 
 def is_flat(agreement: Agreement) -> bool:
     return agreement.pixels < _LEAST_PIXELS
+
+
+def is_hopeless(agreement: Agreement) -> bool:
+    """Whether so little agrees that finer structure will not agree either."""
+    return agreement.score < _HOPELESS
 
 
 def _searched(motion: Motion) -> bool:

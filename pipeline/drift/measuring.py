@@ -8,24 +8,28 @@ a change of light does not; colours are compared where the structure was found.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from ..errors import InputError
+from ..geometry import MIN_SIDE, Size
 from .colour import mean_change, mean_delta_e
 from .features import Level, levels, luma, reduced, reduced_weight
-from .judging import FLAT, doubt, is_flat
+from .judging import FLAT, doubt, is_flat, is_hopeless
 from .motion import Array, Motion, common, moved_back
 from .refining import Fit, refine, settle
 from .searching import candidates
-from .tones import same_tone
+from .tones import Tones, change_of_tone
 
 WORKING_AREA = 1024 * 1024
 MASKED_FROM = 0.05
 """A pixel counts as meant to change from this value of the mask on."""
 
-_CANDIDATES = 6
+_CANDIDATES = 8
+_TONED_AREA = 300_000
+_BETTER = 0.01
 _SAME = 1e-4
 """Of the whole range: pictures that differ by less are one picture."""
 
@@ -60,19 +64,22 @@ def measure(before: Array, after: Array, mask: np.ndarray | None = None) -> Drif
     """Compare two (H, W, 3) float32 pictures in 0..1 of the same size.
 
     ``mask`` (H, W) in 0..1 is what was meant to change; None is nothing. Raises ``InputError``
-    where it leaves nothing to compare.
+    where it leaves nothing to compare, and for a side below ``MIN_SIDE``.
     """
+    size = Size.of(before.shape)
+    if min(size.width, size.height) < MIN_SIDE:
+        raise InputError(f"before is {size} pixels.", f"Both sides must be {MIN_SIDE} or more.")
     old, new = _working_planes(before), _working_planes(after)
     weight = _working_weight(old[0].shape, mask)
     fit, unmeasured = _find(luma(old), luma(new), weight)
-    height, width = before.shape[:2]
-    motion = fit.motion
-    undone = Motion() if unmeasured or motion.reach(width, height) < _UNSEEN else motion
+    motion, away = fit.motion, fit.motion.reach(size.width, size.height)
+    undone = Motion() if unmeasured or away < _UNSEEN else motion
     compared = common(weight, undone) > 0
     wanted = np.stack([plane[compared] for plane in old])
     found = np.stack([moved_back(plane, undone)[compared] for plane in new])
+    shift = motion.x * size.width, motion.y * size.height
     return Drift(
-        shift=(math.nan, math.nan) if unmeasured else (motion.x * width, motion.y * height),
+        shift=(math.nan, math.nan) if unmeasured else shift,
         scale=math.nan if unmeasured else motion.scale,
         colour=mean_change(wanted, found),
         delta_e=mean_delta_e(wanted, found),
@@ -101,17 +108,33 @@ def _find(before: Array, after: Array, weight: Array) -> tuple[Fit, str]:
         *_, level = pyramid
         fit = refine(level, Motion(), steps=0)
         return fit, FLAT if is_flat(fit.agreement) else ""
-    level = next(pyramid)
-    fit = settle(level, _likeliest(level))
-    for level in pyramid:
-        fit = settle(level, fit.motion)
-    if toned := same_tone(level, fit):
-        again = settle(toned, fit.motion)
-        if again.agreement.score > fit.agreement.score + 0.003:
-            fit = again
+    fit = _refined(pyramid)
     if fit.motion.reach(before.shape[1], before.shape[0]) < _STILL:
         fit = replace(fit, motion=Motion())
     return fit, doubt(fit)
+
+
+def _refined(pyramid: Iterator[Level]) -> Fit:
+    """The likeliest motion at the coarsest level, made exact level by level."""
+    level = next(pyramid)
+    fit, tones = _toned(level, settle(level, _likeliest(level)))
+    for level in pyramid:
+        if is_hopeless(fit.agreement):
+            break
+        level = tones.given_to(level) if tones else level
+        fit = settle(level, fit.motion)
+        if not tones and level.before.size <= _TONED_AREA:
+            fit, tones = _toned(level, fit)
+    return fit
+
+
+def _toned(level: Level, fit: Fit) -> tuple[Fit, Tones | None]:
+    """``fit``, or a better one where a change of tone explains more."""
+    if tones := change_of_tone(level, fit):
+        again = settle(tones.given_to(level), fit.motion)
+        if again.agreement.score > fit.agreement.score + _BETTER:
+            return again, tones
+    return fit, None
 
 
 def _likeliest(level: Level) -> Motion:

@@ -18,6 +18,10 @@ from .tiles import Agreement, agreement
 
 _STEPS = 6
 _ROUNDS = 10
+_FEW_ROUNDS = 3
+_SMALL = 50_000
+"""Pixels; up to here the edge is much of the picture, and what it hides moves the rest."""
+
 _SETTLED = 0.005
 _ENOUGH = 1e-4
 """Both in pixels: a round, and a step, that moves nothing farther than this is the last."""
@@ -26,6 +30,9 @@ _LONGEST_STEP = 0.05
 _LEAST_GAIN = 0.05
 _LEAST_TRUST = 0.05
 _LEAST_SPREAD = 0.5 / 255
+_NEAR = 0.1
+"""Pixels: an error that so small a shift explains is no sign of an edit."""
+
 _SINGULAR = 1e8
 
 
@@ -48,7 +55,8 @@ def settle(level: Level, motion: Motion) -> Fit:
     What both pictures show depends on the motion, and their local mean on what they show.
     """
     fit = refine(level, motion)
-    for _ in range(_ROUNDS - 1):
+    rounds = _ROUNDS if level.before.size <= _SMALL else _FEW_ROUNDS
+    for _ in range(rounds - 1):
         if fit.moved < _SETTLED:
             break
         fit = refine(level, fit.motion)
@@ -91,15 +99,16 @@ def _columns(before: Array) -> Array:
 def _weights(pair: Structure) -> Array:
     tiles = agreement(pair.before, pair.after, pair.weight)
     weight = pair.weight * tiles.trust(pair.weight.shape)
-    power = float((weight * pair.before * pair.before).sum())
+    power = float((weight * pair.before**2).sum())
     if power <= 0:
         return weight
     gain = float((weight * pair.before * pair.after).sum()) / power
-    error = np.abs(pair.after - gain * pair.before)
-    typical = error[weight > _LEAST_TRUST][::5]
+    error = pair.after - gain * pair.before
+    typical = np.abs(error[weight > _LEAST_TRUST][::5])
     spread = 1.4826 * float(np.median(typical)) if typical.size else 0.0
-    unlikely = 1 + (error / (2 * max(spread, _LEAST_SPREAD))) ** 2
-    return np.asarray(weight / unlikely**2, dtype=np.float32)
+    down, across = np.gradient(pair.before)
+    expected = max(spread, _LEAST_SPREAD) ** 2 + (_NEAR * gain) ** 2 * (down**2 + across**2)
+    return np.asarray(weight / (1 + error**2 / (4 * expected)) ** 2, dtype=np.float32)
 
 
 def _step(columns: Array, pair: Structure) -> Motion | None:

@@ -16,6 +16,9 @@ FARTHEST = 1 / 3
 """Of width and height."""
 
 _PEAKS = 3
+_SOFT = 0.03
+"""Of each side: a wider one would hide what an edit left at the border."""
+
 _SMOOTHING = 0.6
 """Pixels; keeps a peak between pixels from falling apart."""
 
@@ -23,16 +26,25 @@ _SMOOTHING = 0.6
 def candidates(level: Level, count: int) -> list[Motion]:
     """The ``count`` likeliest motions, apart from each other, the likeliest first."""
     pair = level.structure(Motion())
-    before = np.conj(np.fft.rfft2(pair.before))
+    window = np.outer(*map(_window, pair.weight.shape))
+    before = np.conj(np.fft.rfft2(pair.before * window))
     found: list[tuple[float, Motion]] = []
     for scale in SCALES:
-        spectrum = before * np.fft.rfft2(moved_back(pair.after, Motion(scale=scale)))
+        after = moved_back(pair.after, Motion(scale=scale))
+        spectrum = before * np.fft.rfft2(after * window)
         found += _peaks(_phase_correlation(spectrum, pair.after.shape), scale)
     kept: list[Motion] = []
     for _, motion in sorted(found, key=lambda pair: -pair[0]):
         if len(kept) < count and all(_apart(motion, other, pair.after.shape) for other in kept):
             kept.append(motion)
     return kept
+
+
+def _window(side: int) -> Array:
+    """1, but softly down to 0 at both ends: a hard edge is a structure that never moves."""
+    soft = max(1, round(_SOFT * side))
+    rise = np.sin(math.pi / 2 * (np.arange(soft) + 0.5) / soft) ** 2
+    return np.concatenate([rise, np.ones(side - 2 * soft), rise[::-1]]).astype(np.float32)
 
 
 def _phase_correlation(spectrum: np.ndarray, shape: tuple[int, ...]) -> Array:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -14,13 +14,26 @@ _STEPS = 32
 _LEAST_PIXELS = 30
 _TRUSTED = 0.25
 _STRAIGHT = 0.5 / 255
-"""A tone curve that bends by less than this is a gain and an offset, which a fit finds itself."""
+"""A curve that bends by less than this is a gain and an offset, which a fit finds itself."""
 
 
-def same_tone(level: Level, fit: Fit) -> Level | None:
-    """``level`` with `before` in the tones of `after`; None where they differ in no curve.
+@dataclass(frozen=True)
+class Tones:
+    """A curve through points: lightness of `before` to that of `after`, both in 0..1."""
 
-    The curve is the mean of `after` for each lightness of `before`, where ``fit`` is trusted.
+    before: np.ndarray
+    after: np.ndarray
+
+    def given_to(self, level: Level) -> Level:
+        """``level`` with `before` in the tones of `after`."""
+        toned = np.interp(level.before, self.before, self.after)
+        return replace(level, before=toned.astype(np.float32))
+
+
+def change_of_tone(level: Level, fit: Fit) -> Tones | None:
+    """The mean of `after` for each lightness of `before`, where ``fit`` is trusted.
+
+    None where that is a straight line, or there is too little to tell.
     """
     trust = fit.agreement.trust(level.weight.shape) * common(level.weight, fit.motion)
     counted = trust > _TRUSTED
@@ -30,10 +43,8 @@ def same_tone(level: Level, fit: Fit) -> Level | None:
     used = count >= _LEAST_PIXELS
     if used.sum() < 3:
         return None
-    x = np.bincount(step, old, _STEPS)[used] / count[used]
-    y = np.bincount(step, new, _STEPS)[used] / count[used]
-    strength = np.sqrt(count[used])
-    straight = np.polyval(np.polyfit(x, y, 1, w=strength), x)
-    if np.average(np.abs(y - straight), weights=count[used]) < _STRAIGHT:
-        return None
-    return replace(level, before=np.interp(level.before, x, y).astype(np.float32))
+    count = count[used]
+    before, after = (np.bincount(step, each, _STEPS)[used] / count for each in (old, new))
+    line = np.polyval(np.polyfit(before, after, 1, w=np.sqrt(count)), before)
+    bend = float(np.average(np.abs(after - line), weights=count))
+    return Tones(before, after) if bend > _STRAIGHT else None

@@ -145,12 +145,12 @@ def test_a_mask_that_covers_everything_is_an_error() -> None:
 @pytest.mark.parametrize(
     ("name", "before", "after", "mask"),
     [
-        ("before", torch.full((8, 8, 3), math.nan), torch.zeros(8, 8, 3), None),
-        ("after", torch.zeros(8, 8, 3), torch.full((8, 8, 3), math.inf), None),
-        ("mask", torch.zeros(8, 8, 3), torch.zeros(8, 8, 3), torch.full((8, 8), math.nan)),
-        ("before", torch.zeros(8, 8, 2), torch.zeros(8, 8, 3), None),
-        ("after", torch.zeros(8, 8, 3), torch.zeros(0, 8, 8, 3), None),
-        ("mask", torch.zeros(8, 8, 3), torch.zeros(8, 8, 3), torch.zeros(1, 1, 8, 8)),
+        ("before", torch.full((16, 16, 3), math.nan), torch.zeros(16, 16, 3), None),
+        ("after", torch.zeros(16, 16, 3), torch.full((16, 16, 3), math.inf), None),
+        ("mask", torch.zeros(16, 16, 3), torch.zeros(16, 16, 3), torch.full((16, 16), math.nan)),
+        ("before", torch.zeros(16, 16, 2), torch.zeros(16, 16, 3), None),
+        ("after", torch.zeros(16, 16, 3), torch.zeros(0, 16, 16, 3), None),
+        ("mask", torch.zeros(16, 16, 3), torch.zeros(16, 16, 3), torch.zeros(1, 1, 16, 16)),
     ],
 )
 def test_what_is_no_picture_is_an_error(
@@ -217,7 +217,7 @@ LOST = Drift((math.nan, math.nan), math.nan, (0.0, 0.0, 0.0), 0.0, 0.0, 1.0, "al
 
 
 def _told(*drifts: Drift, masked: bool = False) -> str:
-    size = Size(8, 8)
+    size = Size(16, 16)
     return describe(Comparison(size, size, masked, drifts, None))
 
 
