@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import base64
 import io
-import shutil
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,12 +13,11 @@ from PIL import Image
 
 from doubles.fal_server import FalServer, Fault
 from doubles.fal_server.faults import Phase
-from doubles.fal_server.npm import PACKAGE, Call, install, npm_client
+from doubles.fal_server.npm import PACKAGE, Call, npm_client
 from doubles.fal_server.pictures import encode
 from doubles.fal_server.settings import APP_ID
 from doubles.fal_server.storage import StoredFile
-
-INSTALL_SECONDS = 20.0
+from support.npm import install, program
 
 SIZE = (120, 90)
 PNG = encode(Image.linear_gradient("L").resize(SIZE), "png")
@@ -35,26 +32,14 @@ def edit(prompt: str = "Make the sky pink", **changes: Any) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def node() -> str:
-    found = shutil.which("node")
-    if found is None:
-        pytest.skip("node is not installed")
-    return found
+    return program("node")
 
 
 @pytest.fixture(scope="module")
 def package(node: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with fal's client in it."""
-    npm = shutil.which("npm")
-    if npm is None:
-        pytest.skip("npm is not installed")
     folder = tmp_path_factory.mktemp("npm")
-    try:
-        install(npm, folder, INSTALL_SECONDS)
-    except subprocess.CalledProcessError as error:
-        reason = error.stderr.decode(errors="replace").partition("\n")[0]
-        pytest.skip(f"{PACKAGE} cannot be installed: {reason}")
-    except subprocess.TimeoutExpired:
-        pytest.skip(f"{PACKAGE} was not installed within {INSTALL_SECONDS:g} s")
+    install(folder, PACKAGE)
     return folder
 
 

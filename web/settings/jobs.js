@@ -1,15 +1,13 @@
-/** The routes of nodes/host/routes.py. */
+/** Edits on fal that nobody waits for any more, as the server tells of them. */
 
-import { app } from "../../scripts/app.js";
+import { ask } from "../page/server.js";
 
 /**
- * An edit on fal that nobody waits for any more.
- *
  * @typedef {object} Job
  * @property {string} key
  * @property {string} prompt
  * @property {number} seed
- * @property {string} state In words.
+ * @property {"uncertain" | "queued" | "cancelling" | "result" | "done"} state As in the journal.
  * @property {boolean} ready Whether it can be collected.
  * @property {number} ordered_at Seconds since 1970.
  * @property {number | string} cost US dollars, or "unknown".
@@ -19,7 +17,7 @@ import { app } from "../../scripts/app.js";
  * @returns {Promise<{jobs: Job[], spent_today: number}>} The latest first; US dollars.
  */
 export async function waitingJobs() {
-  return await ask("/firered/jobs", {});
+  return await ask("/firered/jobs");
 }
 
 /**
@@ -29,23 +27,15 @@ export async function waitingJobs() {
  * @returns {Promise<string[]>} The names of the files.
  */
 export async function collect(key) {
-  const body = JSON.stringify({ key });
-  const headers = { "Content-Type": "application/json" };
-  const answer = await ask("/firered/jobs/collect", { method: "POST", headers, body });
+  const answer = await ask("/firered/jobs/collect", { key });
   return answer.files;
 }
 
 /**
- * @param {string} route
- * @param {RequestInit} options
- * @returns {Promise<any>} The answer; rejects with the server's own words where it refuses.
+ * Wait for an edit no more: whatever becomes of it, it is not listed again.
+ *
+ * @param {string} key
  */
-async function ask(route, options) {
-  const headers = { ...options.headers, "X-FireRed": "1" };
-  const response = await app.api.fetchApi(route, { ...options, headers });
-  const answer = await response.json().catch(() => ({}));
-  if (!response.ok) {
-    throw new Error(answer.error ?? `ComfyUI answered ${response.status}. Look at its log.`);
-  }
-  return answer;
+export async function giveUp(key) {
+  await ask("/firered/jobs/give_up", { key });
 }

@@ -22,24 +22,6 @@ Returns its `value`, if it has one, and the `updates` that a subscription saw; o
 """
 
 
-def install(npm: str, folder: Path, seconds: float) -> None:
-    """Install the client into an empty folder.
-
-    Raises `subprocess.CalledProcessError` or, after so many seconds, `TimeoutExpired`.
-    """
-    # Without a manifest of its own, npm would look for one in the folders above.
-    (folder / "package.json").write_text("{}")
-    quietly = ["--no-audit", "--no-fund", "--ignore-scripts", "--prefer-offline"]
-    once = ["--fetch-retries=0", f"--fetch-timeout={seconds * 1000:.0f}"]
-    subprocess.run(
-        [npm, "install", *quietly, *once, PACKAGE],
-        cwd=folder,
-        check=True,
-        capture_output=True,
-        timeout=seconds,
-    )
-
-
 @contextmanager
 def npm_client(server: FalServer, node: str, folder: Path) -> Iterator[Call]:
     """The client of the package that is installed in `folder`, in a process of its own."""
