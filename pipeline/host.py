@@ -20,11 +20,33 @@ from .errors import SetupError
 logger = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True)
+class Phase:
+    """What an edit does now.
+
+    A clock runs beside ``text`` and goes on as long as ``clock`` stays the same; by default that is
+    the text itself. ``expected_s`` is how long it takes from the clock's start, where that is
+    known. ``counted`` says where the edit is, beside others of its list.
+    """
+
+    text: str
+    clock: str = ""
+    expected_s: float | None = None
+    counted: str = "waiting"
+
+    @property
+    def timed_by(self) -> str:
+        return self.clock or self.text
+
+
 class Reporter(Protocol):
     """How an edit talks to the artist while it runs. Every method may be called from any thread."""
 
+    def phase(self, phase: Phase) -> None:
+        """Show ``phase``, and for how long it has gone on."""
+
     def say(self, text: str) -> None:
-        """Show ``text`` as the current phase."""
+        """Show ``text``, which stays: what an edit came to, or why it stops."""
 
     def progress(self, value: int, total: int) -> None:
         """Show that ``value`` of ``total`` equal parts are done."""
@@ -240,6 +262,9 @@ class PlainHost:
         self.run_id = run_id or uuid.uuid4().hex
         self._cancelled = cancelled
         self._data_folder = data_folder
+
+    def phase(self, phase: Phase) -> None:
+        self.say(phase.text)
 
     def say(self, text: str) -> None:
         logger.info(text)

@@ -113,7 +113,7 @@ def _photo() -> Path:
 
 def _local_job(model: str, options: argparse.Namespace) -> tuple[str, Workflow, str]:
     workflow = shipped("firered_edit_local")
-    workflow.set("FireRedLoadModel", **{"source.folder": model})
+    workflow.use_folder(model)
     if options.model is not None:
         if options.steps:
             workflow.set("FireRedEdit", num_inference_steps=options.steps)

@@ -48,7 +48,7 @@ _collecting = Lock()
 def waiting_jobs() -> dict[str, Any]:
     """The edits that wait, the latest first, and US dollars spent since midnight, as JSON."""
     folder = folders.data_folder()
-    if not _has_journal(folder):
+    if not has_journal(folder):
         return {"jobs": [], "spent_today": 0.0}
     backlog = _backlog(folder)
     jobs = [asdict(waiting) for waiting in backlog.waiting()]
@@ -64,21 +64,35 @@ def collect(key: str) -> list[str]:
     folder = folders.data_folder()
     # Two pages may show the same row: whoever comes second finds it gone.
     with _collecting:
-        backlog = _backlog(folder) if _has_journal(folder) else None
-        listed = backlog.waiting() if backlog else []
-        waiting = next((waiting for waiting in listed if waiting.key == key), None)
-        if backlog is None or waiting is None:
-            raise InputError("This edit does not wait to be collected.", "Refresh the list.")
+        backlog, waiting = _found(folder, key)
         files = _save(backlog.pictures(key), _description(waiting))
         backlog.collected(key)
     logger.info("request %s on fal was collected: %s", waiting.request_id, ", ".join(files))
     return files
 
 
+def give_up(key: str) -> None:
+    """Wait for an edit no more; it is never listed again. ``InputError`` where none such waits."""
+    with _collecting:
+        backlog, waiting = _found(folders.data_folder(), key)
+        backlog.give_up(key)
+    logger.info("request %s on fal was given up", waiting.request_id)
+
+
+def _found(folder: Path, key: str) -> tuple[Backlog, Waiting]:
+    """The edit of that ``key``, which waits, and the list that it is on."""
+    backlog = _backlog(folder) if has_journal(folder) else None
+    listed = backlog.waiting() if backlog else []
+    waiting = next((waiting for waiting in listed if waiting.key == key), None)
+    if backlog is None or waiting is None:
+        raise InputError("This edit does not wait to be collected.", "Refresh the list.")
+    return backlog, waiting
+
+
 def follow_at_start() -> None:
     """Soon, follow what an earlier process left at fal; nothing where no edit was ever ordered."""
     folder = folders.data_folder()
-    if _has_journal(folder):
+    if has_journal(folder):
         timer = Timer(START_AFTER_S, _follow, [folder])
         timer.name = "firered-fal-start"
         timer.daemon = True
@@ -97,7 +111,8 @@ def _follow(folder: Path) -> None:
             logger.info("edits left at fal that are followed now: %d", count)
 
 
-def _has_journal(folder: Path) -> bool:
+def has_journal(folder: Path) -> bool:
+    """Whether an edit was ever ordered."""
     return os.path.isfile(folder / _JOURNAL)
 
 

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import comfy.model_management
-import comfy.utils
 from comfy_execution.utils import get_executing_context
-from server import PromptServer
 
 from ...pipeline.errors import EditCancelled, FireRedError
-from ...pipeline.host import Handle, LayerKit, LoraResult, RemoteSettings
-from . import cancelling, endings, folders, freeing, lora, memory, settings
+from ...pipeline.host import Handle, LayerKit, LoraResult, Phase, RemoteSettings
+from . import cancelling, endings, failing, folders, freeing, lora, memory, progress, settings
 from .layers import ComfyKit
 from .previews import Previews
 
@@ -28,9 +27,10 @@ class ComfyHost:
 
     def __init__(self, run_id: str, node_id: str) -> None:
         self.run_id = run_id
-        self._node_id = node_id
+        self.node_id = node_id
         self._previews = Previews(memory.compute_device())
         self._preview: Any | None = None
+        self.ticket = progress.enter(run_id, node_id)
 
     @classmethod
     def current(cls) -> ComfyHost:
@@ -38,22 +38,14 @@ class ComfyHost:
         context = get_executing_context()
         return cls(context.prompt_id, context.node_id)
 
+    def phase(self, phase: Phase) -> None:
+        self.ticket.phase(phase)
+
     def say(self, text: str) -> None:
-        if not cancelling.is_current(self.run_id):
-            return
-        # Nodes 2.0 reads it as Markdown, where only two trailing spaces keep a line break.
-        shown = text.replace("\n", "  \n")
-        PromptServer.instance.send_progress_text(shown, self._node_id)
+        self.ticket.say(text)
 
     def progress(self, value: int, total: int) -> None:
-        if not cancelling.is_current(self.run_id):
-            return
-        try:
-            bar = comfy.utils.ProgressBar(total, node_id=self._node_id)
-            bar.update_absolute(value, total, self._preview)
-        except comfy.model_management.InterruptProcessingException:
-            # The bar looks at the flag and clears it; the engine asks when it is safe to stop.
-            cancelling.remember_cancel(self.run_id)
+        self.ticket.progress(value, total, self._preview)
 
     def preview(self, estimate: Callable[[], torch.Tensor]) -> None:
         self._preview = self._previews.make(estimate)
@@ -104,19 +96,40 @@ class ComfyHost:
         freeing.on_free(forget)
 
 
+STOPPED = "stopped by an error; ComfyUI's log has it"
+LEFT = (
+    "another node failed; what was sent to fal goes on there: run again to have it, at no further "
+    "cost"
+)
+
+
 @contextmanager
 def node_run() -> Iterator[ComfyHost]:
     """The run of the node that is being executed.
 
     A cancelled edit shows as cancelled in ComfyUI, not as a red error. An error's words are shown
-    on the node too, since ComfyUI's own notice hides them behind a button.
+    on the node too, since ComfyUI's own notice hides them behind a button. However it ends, the
+    node's last text is about how it ended.
     """
     cancelling.notice_presses()
     host = ComfyHost.current()
     try:
         yield host
-    except EditCancelled:
+    except (EditCancelled, comfy.model_management.InterruptProcessingException):
+        host.ticket.leave("cancelled", "cancelled")
         raise comfy.model_management.InterruptProcessingException from None
-    except FireRedError as error:
-        host.say(str(error))
+    except asyncio.CancelledError:
+        # The run is over: cancelled through another node, or failed in one.
+        if host.cancelled():
+            host.ticket.leave("cancelled", "cancelled")
+        else:
+            host.ticket.leave("left at fal", LEFT)
         raise
+    except FireRedError as error:
+        host.ticket.leave("failed", str(error))
+        failing.tell(error, host.run_id, host.node_id)
+        raise
+    except BaseException:
+        host.ticket.leave("failed", STOPPED)
+        raise
+    host.ticket.leave("done")

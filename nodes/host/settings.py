@@ -1,4 +1,4 @@
-"""What the artist chose in ComfyUI's Settings; ``web/settings/settings.js`` puts the choices there."""
+"""What the artist chose in Settings; ``web/settings/settings.js`` puts the choices there."""
 
 from __future__ import annotations
 

@@ -12,18 +12,21 @@ from ..errors import InputError, JobGoneError
 from ..images import to_tensor
 from .collecting import collector_in
 from .finishing import kept
-from .journal import COLLECTABLE, Entry, Journal, journal_in
+from .journal import COLLECTABLE, Entry, Journal, State, journal_in
 from .pricing import cost_of, today
 
 
 @dataclass(frozen=True)
 class Waiting:
-    """One such edit. ``cost`` is in US dollars, "unknown" where fal has not said."""
+    """One such edit.
+
+    ``state`` is the journal's; ``cost`` is in US dollars, "unknown" where fal has not said.
+    """
 
     key: str
     prompt: str
     seed: int
-    state: str
+    state: State
     ready: bool
     request_id: str | None
     ordered_at: float
@@ -67,24 +70,19 @@ class Backlog:
         """The artist has them."""
         self._journal.delivered(key)
 
+    def give_up(self, key: str) -> None:
+        """It is waited for no more, and never listed again; fal is not told, and may bill it."""
+        self._journal.delivered(key)
+
 
 def _waiting(entry: Entry) -> Waiting:
     return Waiting(
         key=entry.key,
         prompt=entry.prompt,
         seed=entry.seed,
-        state=_WORDS[entry.state],
+        state=entry.state,
         ready=entry.state == "done",
         request_id=entry.request_id,
         ordered_at=entry.sent_at or entry.changed_at,
         cost=cost_of(entry.answer.units if entry.answer else None),
     )
-
-
-_WORDS = {
-    "uncertain": "answer lost: fal may have it",
-    "queued": "at fal",
-    "cancelling": "cancelled, may finish all the same",
-    "result": "finished, being fetched",
-    "done": "ready",
-}

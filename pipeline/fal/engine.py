@@ -17,7 +17,7 @@ from ..errors import (
     RemoteTimeoutError,
     ResultError,
 )
-from ..host import RemoteHost
+from ..host import Phase, RemoteHost
 from ..preparation import Prepared, Stopwatch, prepare
 from ..request import TRAINED_REFERENCES, EditRequest, EditResult
 from .cancelling import cancel
@@ -28,17 +28,20 @@ from .finishing import Finished, Finisher, ending, kept, was_cancelled
 from .handover import Handover
 from .journal import Entry, journal_in, new_visit
 from .orders import order_of
+from .pacing import RunPace
 from .packing import Packing
 from .payload import FalOptions
 from .placing import Placing
 from .pricing import estimate
 from .uploads.sending import Picture, Sender
-from .waiting import Watch, attend
+from .waiting import AT_FAL, Watch, attend
 
 __all__ = ["FalEngine", "FalOptions"]
 
 MAX_ORDERS = 3
 """How often an edit is ordered because the job it found had been cancelled meanwhile."""
+
+ATTACHED = "this edit is at fal already: waiting for it, it is billed once"
 
 NO_PICTURE = (
     "It is billed. Run again to fetch it once more, at no further cost, or change the seed to pay "
@@ -139,7 +142,7 @@ class _Run:
             except (JobGoneError, JobFailedError) as error:
                 if self._placing.sent or not was_cancelled(error) or order == MAX_ORDERS:
                     raise
-                self._host.say("the earlier order was cancelled: ordering anew")
+                self._host.phase(Phase("the earlier order was cancelled: ordering anew"))
         raise AssertionError("counting does not end")
 
     def _bring(self, entry: Entry) -> Finished:
@@ -155,10 +158,11 @@ class _Run:
 
     def _wait(self, entry: Entry) -> None:
         if not self._placing.sent:
-            self._host.say("this edit is at fal already: waiting for it, it is billed once")
+            self._host.phase(Phase(ATTACHED, counted=AT_FAL))
         assert entry.job is not None
         cancelled = entry.state == "cancelling"
-        watch = Watch(partial(self._desk.client.follow, entry.job, cancelled=cancelled), self._host)
+        follow = partial(self._desk.client.follow, entry.job, cancelled=cancelled)
+        watch = Watch(follow, self._host, RunPace(self._prepared, whole=self._placing.sent))
         try:
             with self._stopwatch.phase("wait"), ending(self._desk.journal, entry):
                 watch.wait()
@@ -170,7 +174,7 @@ class _Run:
             raise
 
     def _fetch(self, entry: Entry) -> Finished:
-        self._host.say("downloading")
+        self._host.phase(Phase("downloading", counted=AT_FAL))
         finisher = Finisher(self._desk.client, self._desk.journal)
         with self._stopwatch.phase("fetch"):
             # Cancelled, it goes on to its end: it is paid for.

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import ExitStack
 
+from ..host import Phase
 from ..preparation import Prepared, Stopwatch
 from .cancelling import take_back
 from .desk import Desk
@@ -53,7 +54,8 @@ class Packing:
     def pack(self) -> Packed:
         host = self._desk.host
         count = len(self._pictures)
-        host.say(f"preparing {count} {'picture' if count == 1 else 'pictures'}, {self._price}")
+        pictures = "picture" if count == 1 else "pictures"
+        host.phase(Phase(f"preparing {count} {pictures}, {self._price}"))
         host.progress(0, 100)
         with self._watch.phase("pack"):
             empty = build_payload(self._prepared, self._options, [])
@@ -67,7 +69,8 @@ class Packing:
 
     def _tell(self, done: int, total: int) -> None:
         if total:
-            self._desk.host.say(f"uploading {min(done + 1, total)}/{total}, {self._price}")
+            text = f"uploading {min(done + 1, total)}/{total}, {self._price}"
+            self._desk.host.phase(Phase(text, clock="uploading"))
 
     def take_place(self) -> None:
         host = self._desk.host

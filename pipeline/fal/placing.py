@@ -22,6 +22,7 @@ from ..errors import (
     UncertainError,
     UncollectedError,
 )
+from ..host import Phase
 from .desk import Desk
 from .journal import Claim, Entry
 from .pricing import DailyLimit
@@ -95,7 +96,7 @@ class Placing:
                 self._check_account(claim.entry)
                 return claim.entry
             if claim.turn == "wait":
-                self._desk.host.say("the same edit is being sent by another node")
+                self._desk.host.phase(Phase("the same edit is being sent by another node"))
                 time.sleep(CANCEL_CHECK_S)
             elif claim.turn == "ask":
                 raise self._question(list(claim.uncollected))
@@ -146,7 +147,7 @@ class Placing:
 
     def _resolve(self, entry: Entry, pauses: tuple[float, ...]) -> Entry | None:
         """Find the job, send it anew if the artist was asked before, else ask."""
-        self._desk.host.say("looking the edit up in fal's request history")
+        self._desk.host.phase(Phase("looking the edit up in fal's request history"))
         try:
             if self._look_up(entry, pauses):
                 return None
@@ -177,6 +178,7 @@ class Placing:
     def _send(self) -> Entry | None:
         """Order the edit; whatever happens, the journal says what came of it."""
         payload = self._prepare()
+        self._desk.host.phase(Phase("sending"))
         try:
             job = attend(
                 lambda stopped: self._submit(payload, stopped), self._desk.host, self._undo

@@ -15,8 +15,9 @@ from threading import Event, Thread
 from typing import TypeVar
 
 from ..crew import settle
-from ..errors import EditCancelled, RemoteTimeoutError
-from ..host import Reporter
+from ..errors import EditCancelled, RemoteTimeoutError, clean
+from ..host import Phase, Reporter
+from .pacing import RunPace
 from .protocol.answers import State, Status
 
 CANCEL_CHECK_S = 0.05
@@ -30,6 +31,9 @@ STAYS_ORDERED = "It stays ordered: run again to go on waiting for it, at no furt
 _PROGRESS_TOTAL = 100
 _PROGRESS: dict[State, int] = {"IN_QUEUE": 10, "IN_PROGRESS": 30, "COMPLETED": 90}
 """fal reports no percentage for this model; the bar marks the phases."""
+
+AT_FAL = "at fal"
+"""How an edit that was sent is counted beside others."""
 
 T = TypeVar("T")
 
@@ -64,9 +68,10 @@ def attend(
 class Watch:
     """Follows one job to its completion; ``state`` is what fal last said of it."""
 
-    def __init__(self, follow: Follow, host: Reporter) -> None:
+    def __init__(self, follow: Follow, host: Reporter, pace: RunPace) -> None:
         self._follow = follow
         self._host = host
+        self._pace = pace
         self.state: State | None = None
 
     def wait(self) -> None:
@@ -83,10 +88,16 @@ class Watch:
                     raise EditCancelled
                 if status is not None:
                     self.state = status.state
-                    _report(status, self._host)
+                    self._pace.note(status.state)
+                    self._report(status)
                 patience.check(self.state)
         finally:
             stopped.set()
+
+    def _report(self, status: Status) -> None:
+        self._host.progress(_PROGRESS[status.state], _PROGRESS_TOTAL)
+        if phase := _phase(status, self._pace.expected_s):
+            self._host.phase(phase)
 
     def _statuses(self, stopped: Event) -> Iterator[Status | None]:
         """The changes of the job as they come, and None every ``CANCEL_CHECK_S`` between them."""
@@ -135,12 +146,16 @@ def _start(work: Callable[[], None]) -> None:
     Thread(target=work, name="firered-fal-wait", daemon=True).start()
 
 
-def _report(status: Status, host: Reporter) -> None:
-    host.progress(_PROGRESS[status.state], _PROGRESS_TOTAL)
-    if status.logs:
-        host.say(status.logs[-1])
-    elif status.state == "IN_QUEUE":
+def _phase(status: Status, expected_s: float | None) -> Phase | None:
+    """What there is to say of a job; nothing where it is over, as the next phase follows at once.
+
+    fal's own words, such as the step it is at, come before ours.
+    """
+    own = clean(status.logs[-1]) if status.logs else ""
+    if status.state == "IN_PROGRESS":
+        return Phase(own or "running on fal", "run", expected_s, AT_FAL)
+    if status.state == "IN_QUEUE":
         position = status.queue_position
-        host.say("queued" if position is None else f"queue position {position}")
-    elif status.state == "IN_PROGRESS":
-        host.say("running on fal")
+        place = "queued" if position is None else f"queue position {position}"
+        return Phase(own or place, "queue", counted=AT_FAL)
+    return Phase(own, "run", expected_s, AT_FAL) if own else None

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from threading import Condition
 
 from ..errors import EditCancelled
-from ..host import Reporter
+from ..host import Phase, Reporter
 from .waiting import CANCEL_CHECK_S
 
 
@@ -27,7 +27,7 @@ class Window:
         """Hold one of ``size`` places; waits for one, and raises ``EditCancelled`` on Cancel."""
         with self._changed:
             if self._taken >= size:
-                host.say(f"waiting: {size} edits of this run are at fal")
+                host.phase(Phase(f"waiting: {size} edits are at fal", clock="window"))
             while self._taken >= size:
                 self._changed.wait(CANCEL_CHECK_S)
                 if host.cancelled():

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from ..host import Handle, LocalHost
+from ..host import Handle, LocalHost, Phase
 from .caches import Usage, Value, digest
 from .cancelling import check_cancelled
 
@@ -28,7 +28,7 @@ class Bench:
         check_cancelled(self.host)
         if phase != self._phase:
             self._phase = phase
-            self.host.say(phase)
+            self.host.phase(Phase(phase))
         self.host.load([handle], activation_bytes)
 
     def remembered(

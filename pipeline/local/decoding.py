@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from ..host import Phase
 from .autoencoder import Mode, working
 from .bench import Bench
 from .estimates import TILE
@@ -42,7 +43,7 @@ class Decoder:
                 raise
         # Outside the handler: the traceback would keep the tensors of the failed try alive.
         self._mode, self._ran_out = replace(self._mode, tile=TILE), True
-        self._bench.host.say("decoding in tiles")
+        self._bench.host.phase(Phase("decoding in tiles", clock="decoding"))
         return self._decode(tokens)
 
     def _decode(self, tokens: Tokens) -> torch.Tensor:

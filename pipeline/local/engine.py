@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -25,6 +24,7 @@ from .denoising import Conditions, denoise, model_times
 from .estimates import estimate
 from .latents import NOISES, Noise, Tokens, draw_noise, grid_of
 from .modulation import Table, clear_rows, compute_table
+from .pacing import Steps
 from .schedule import prepared_schedule
 
 if TYPE_CHECKING:
@@ -118,7 +118,8 @@ class _Run:
     def _denoise(self, conditions: Conditions) -> list[Tokens]:
         self._bench.bring("preparing the steps", self._model.transformer, self._sizes.denoise)
         table = self._table(self._schedule()).to(self._host.device)
-        on_step = self._step_counter()
+        steps = Steps(self._model, self._prepared, self._host)
+        on_step = self._step_counter(steps)
         results = []
         for seed in _seeds(self._request):
             noise = draw_noise(
@@ -128,6 +129,7 @@ class _Run:
             result = denoise(self._transformer, scheduler, table, noise, conditions, on_step)
             check_finite(result.values)
             results.append(result)
+        steps.remember()
         return results
 
     def _schedule(self) -> FlowMatchEulerDiscreteScheduler:
@@ -162,17 +164,14 @@ class _Run:
     def _transformer(self) -> Any:
         return self._model.transformer.module
 
-    def _step_counter(self) -> Callable[[Callable[[], torch.Tensor]], None]:
+    def _step_counter(self, steps: Steps) -> Callable[[Callable[[], torch.Tensor]], None]:
         """A callback that reports one more step each time, over all pictures of the batch."""
-        steps = itertools.count(1)
 
         def on_step(estimate: Callable[[], torch.Tensor]) -> None:
             _settle(self._host.device)
             check_cancelled(self._host)
-            done = next(steps)
             self._host.preview(estimate)
-            self._host.progress(done, self._total)
-            self._host.say(f"step {done}/{self._total}")
+            steps.step()
 
         return on_step
 

@@ -20,7 +20,7 @@ from typing import Any, Self
 
 from ..checks import check_choice
 from ..errors import DownloadError, SetupError
-from ..host import Reporter
+from ..host import Phase, Reporter
 from .cancelling import check_cancelled
 from .weights import check_packages
 
@@ -83,7 +83,7 @@ def download(release: Release, target: Path, host: Reporter) -> Path:
         )
     partial = target.with_name(f"{target.name}.{release.revision[:8]}.partial")
     with _explaining(release):
-        host.say(f"asking the hub for {target.name}")
+        host.phase(Phase(f"asking the hub for {target.name}"))
         files = _list_files(release)
         partial.mkdir(parents=True, exist_ok=True)
         _check_space(files, partial)
@@ -156,7 +156,7 @@ class _Watch:
         """Show ``text``, once for as long as it stays the same."""
         if text != self._said:
             self._said = text
-            self._host.say(text)
+            self._host.phase(Phase(text, clock="download"))
 
     def _show(self) -> None:
         done = self._finished + self._current

@@ -15,7 +15,7 @@ from torch import nn
 
 from ..checks import check_choice
 from ..errors import BrokenModelError, MissingModelError, MissingPackageError, SetupError
-from ..host import LocalHost, Storage
+from ..host import LocalHost, Phase, Storage
 from .building import compute_dtype, construct, fill
 from .caches import Cache
 from .cancelling import check_cancelled
@@ -208,7 +208,7 @@ def _fill(
     host: LocalHost,
 ) -> None:
     check_cancelled(host)
-    host.say(f"loading {what}")
+    host.phase(Phase(f"loading {what}"))
     with _naming(part.checkpoint.name):
         fill(module, part, dtype, storage, host)
 

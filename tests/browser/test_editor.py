@@ -1,4 +1,4 @@
-"""Both edit nodes and the shipped workflows in ComfyUI's own editor."""
+"""Both edit nodes in ComfyUI's own editor."""
 
 from __future__ import annotations
 
@@ -11,36 +11,14 @@ from PIL import Image
 from doubles.fal_server import FalServer
 from support.browser import Editor
 from support.server_fixtures import MODEL_FOLDER
-from support.workflows import shipped
 
 # Named first, so that a missing browser is noticed before ComfyUI is started.
 pytestmark = pytest.mark.usefixtures("browser")
 
 in_both_renderers = pytest.mark.parametrize("editor", ["classic", "nodes 2.0"], indirect=True)
-for_both_examples = pytest.mark.parametrize("example", ["firered_edit_local", "firered_edit_fal"])
 of_both_nodes = pytest.mark.parametrize("node", ["FireRedEdit", "FireRedEditFal"])
 
 TITLES = {"FireRedEdit": "FireRed Edit (Local)", "FireRedEditFal": "FireRed Edit (fal)"}
-
-
-@for_both_examples
-def test_a_shipped_workflow_opens_whole_and_means_what_its_api_twin_says(
-    editor: Editor, example: str
-) -> None:
-    editor.open(example)
-    editor.screenshot(example)
-    unknown = "app.graph.nodes.filter(node => !(node.type in LiteGraph.registered_node_types))"
-    assert editor.page.evaluate(unknown) == []
-    assert editor.page.get_by_role("dialog").count() == 0
-    assert editor.api_prompt() == shipped(example)
-
-
-@for_both_examples
-def test_saving_and_loading_a_workflow_changes_nothing(editor: Editor, example: str) -> None:
-    editor.open(example)
-    saved = editor.saved()
-    editor.load(saved)
-    assert editor.saved() == saved
 
 
 def test_the_pack_shows_no_console_error_and_asks_for_nothing_beyond_loopback(
@@ -96,7 +74,7 @@ def test_run_on_the_local_workflow_saves_and_shows_a_picture_of_the_size_of_the_
     file = picture(123, 77)
     editor.open("firered_edit_local")
     editor.set("LoadImage", image=file)
-    editor.set("FireRedLoadModel", **{"source.folder": MODEL_FOLDER})
+    editor.set("FireRedLoadModel", source="folder", **{"source.folder": MODEL_FOLDER})
     editor.set("FireRedEdit", num_inference_steps=2, working_megapixels=0.05)
     _assert_run_gives(editor, (123, 77), "run_local")
 

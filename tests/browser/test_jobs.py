@@ -18,6 +18,7 @@ from support.browser import Editor
 from support.comfyui import wait_until
 from support.kinds import MakePhoto
 from support.orphans import Orphan, data_folder, forget_all, leave_finished
+from support.settings_page import no_trouble, open_settings, panel
 
 # Named first, so that a missing browser is noticed before ComfyUI is started.
 pytestmark = pytest.mark.usefixtures("browser", "fal")
@@ -65,20 +66,8 @@ def left(editor: Editor, photo: MakePhoto) -> Iterator[Left]:
     editor.comfyui.post("/settings", {PALETTE: "dark", **DEFAULTS}).raise_for_status()
 
 
-def _open(editor: Editor) -> Locator:
-    """Our page of the Settings dialog."""
-    editor.page.evaluate("app.extensionManager.command.execute('Comfy.ShowSettingsDialog')")
-    dialog = editor.page.get_by_role("dialog")
-    dialog.get_by_text("FireRed", exact=True).click()
-    return dialog
-
-
 def _row(dialog: Locator, orphan: Orphan) -> Locator:
     return dialog.get_by_role("row").filter(has=dialog.page.get_by_title(orphan.prompt))
-
-
-def _no_trouble(editor: Editor) -> bool:
-    return not [error for error in editor.errors if "firered" in error.lower()]
 
 
 @pytest.mark.parametrize("theme", ["dark", "light"])
@@ -93,7 +82,7 @@ def test_an_edit_that_waits_is_announced_listed_collected_and_gone(
     words = "2 edits on fal are paid and wait to be collected: Settings > FireRed > fal"
     expect(toast.get_by_text(words)).to_have_count(1)
 
-    dialog = _open(editor)
+    dialog = open_settings(editor)
     row = _row(dialog, left.hostile)
     cells = [left.hostile.prompt, str(left.hostile.seed), "ready", "$0.0325"]
     # The prompt as text, which it would not be where it was taken for HTML.
@@ -112,7 +101,7 @@ def test_an_edit_that_waits_is_announced_listed_collected_and_gone(
     expect(dialog.get_by_text("No edit waits to be collected.")).to_be_visible()
     editor.screenshot(f"jobs_none_{theme}")
     assert editor.page.title() != "owned"
-    assert _no_trouble(editor)
+    assert no_trouble(editor)
     assert fal.requests == []
 
 
@@ -121,7 +110,7 @@ def test_what_another_page_has_collected_is_explained_and_refresh_shows_what_is_
 ) -> None:
     editor = left.editor
     editor.open("firered_edit_fal")
-    dialog = _open(editor)
+    dialog = open_settings(editor)
     row = _row(dialog, left.hostile)
     expect(row).to_be_visible()
     folder = data_folder(editor.comfyui.base)
@@ -137,8 +126,36 @@ def test_what_another_page_has_collected_is_explained_and_refresh_shows_what_is_
     assert left.saved() == before
 
     forget_all(folder)
-    dialog.get_by_role("button", name="Refresh").click()
+    panel(dialog, "Jobs").get_by_role("button", name="Refresh").click()
     expect(dialog.get_by_text("No edit waits to be collected.")).to_be_visible()
+
+
+def _question(editor: Editor) -> Locator:
+    return editor.page.get_by_role("dialog").filter(has_text="Give up this edit?")
+
+
+def test_what_is_given_up_is_gone_after_a_question_and_never_announced_again(left: Left) -> None:
+    editor = left.editor
+    before = left.saved()
+    editor.open("firered_edit_fal")
+    dialog = open_settings(editor)
+    row = _row(dialog, left.hostile)
+    row.get_by_role("button", name="Give up").click()
+    expect(_question(editor).get_by_text("It is paid.")).to_be_visible()
+    editor.screenshot("jobs_give_up")
+    _question(editor).get_by_role("button", name="Cancel").click()
+    expect(row).to_be_visible()
+
+    row.get_by_role("button", name="Give up").click()
+    _question(editor).get_by_role("button", name="Confirm").click()
+    expect(row).to_have_count(0)
+    expect(_row(dialog, left.short)).to_be_visible()
+    assert left.saved() == before
+
+    editor.open("firered_edit_fal")
+    words = "1 edit on fal is paid and waits to be collected"
+    expect(editor.page.get_by_role("alert").get_by_text(words)).to_be_visible()
+    assert no_trouble(editor)
 
 
 def test_nothing_is_announced_where_nothing_waits(left: Left) -> None:
@@ -146,9 +163,9 @@ def test_nothing_is_announced_where_nothing_waits(left: Left) -> None:
     with left.editor.page.expect_response("**/firered/jobs") as asked:
         left.editor.open("firered_edit_fal")
     assert asked.value.json()["jobs"] == []
-    _open(left.editor)
+    open_settings(left.editor)
     assert left.editor.page.get_by_text("wait to be collected").count() == 0
-    assert _no_trouble(left.editor)
+    assert no_trouble(left.editor)
 
 
 def test_settings_stand_where_the_server_takes_them_to_stand_and_keep_their_range(
@@ -156,7 +173,7 @@ def test_settings_stand_where_the_server_takes_them_to_stand_and_keep_their_rang
 ) -> None:
     editor = left.editor
     editor.open("firered_edit_fal")
-    dialog = _open(editor)
+    dialog = open_settings(editor)
     fields = {name: dialog.locator(f"[id='{name}']").locator("input") for name in DEFAULTS}
     assert {name: float(field.input_value()) for name, field in fields.items()} == DEFAULTS
     for name, typed, stored in (
@@ -169,7 +186,7 @@ def test_settings_stand_where_the_server_takes_them_to_stand_and_keep_their_rang
         fields[name].press_sequentially(typed)
         fields[name].press("Tab")
         wait_until(partial(_is_stored, editor, name, stored))
-    assert _no_trouble(editor)
+    assert no_trouble(editor)
 
 
 def _is_stored(editor: Editor, name: str, value: float) -> bool:
@@ -182,7 +199,7 @@ def test_what_is_not_ready_cannot_be_collected_and_errors_are_shown_in_words(lef
         "key": "0" * 64,
         "prompt": "a prompt that is longer than its column is wide " * 20,
         "seed": 2**32 - 1,
-        "state": "cancelled, may finish all the same",
+        "state": "cancelling",
         "ready": False,
         "request_id": None,
         "ordered_at": 1_700_000_000.5,
@@ -196,15 +213,19 @@ def test_what_is_not_ready_cannot_be_collected_and_errors_are_shown_in_words(lef
 
     editor.page.route("**/firered/jobs", answer)
     editor.open("firered_edit_fal")
-    dialog = _open(editor)
+    dialog = open_settings(editor)
     expect(dialog.get_by_role("cell", name="cancelled, may finish all the same")).to_be_visible()
     expect(dialog.get_by_role("cell", name="unknown")).to_be_visible()
     expect(dialog.get_by_text("Spent today: $12.35")).to_be_visible()
     expect(dialog.get_by_role("button", name="Collect")).to_have_count(0)
     assert editor.page.get_by_text("wait to be collected").count() == 0
     editor.screenshot("jobs_unready")
+    dialog.get_by_role("button", name="Give up").click()
+    expect(_question(editor).get_by_text("still finish this edit and bill it")).to_be_visible()
+    editor.screenshot("jobs_give_up_unfinished")
+    _question(editor).get_by_role("button", name="Cancel").click()
 
     answers.pop(0)
-    dialog.get_by_role("button", name="Refresh").click()
+    panel(dialog, "Jobs").get_by_role("button", name="Refresh").click()
     expect(dialog.get_by_role("alert")).to_have_text("No. Do this.")
     editor.screenshot("jobs_error")

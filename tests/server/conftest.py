@@ -16,7 +16,7 @@ def local(picture: Callable[[int, int], str]) -> Workflow:
     """The shipped local workflow on a small picture, made quick."""
     workflow = shipped("firered_edit_local")
     workflow.set("LoadImage", image=picture(120, 90))
-    workflow.set("FireRedLoadModel", **{"source.folder": MODEL_FOLDER})
+    workflow.use_folder(MODEL_FOLDER)
     workflow.set("FireRedEdit", num_inference_steps=2, working_megapixels=0.02)
     return workflow
 

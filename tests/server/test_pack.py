@@ -15,7 +15,6 @@ import pytest
 
 from doubles.fal_server import FalServer
 from support.comfyui import (
-    PACK_FOLDER,
     ComfyUI,
     RunFailed,
     comfyui_source,
@@ -93,11 +92,6 @@ def test_both_edit_nodes_share_inputs_outputs_and_order(comfyui: ComfyUI) -> Non
     shared = local["input_order"]["required"][1:-1]
     assert fal["input_order"]["required"][: len(shared)] == shared
     assert local["output_name"] == fal["output_name"] == ["images", "seed", "receipt"]
-
-
-def test_the_example_workflows_are_offered(comfyui: ComfyUI) -> None:
-    offered = comfyui.get("/api/workflow_templates")[PACK_FOLDER]
-    assert sorted(offered) == ["firered_edit_fal", "firered_edit_local"]
 
 
 IMPORT_PROBE = """

@@ -26,6 +26,9 @@ from support.server_fixtures import FAL_KEY
 
 JOBS = "/firered/jobs"
 COLLECT = "/firered/jobs/collect"
+GIVE_UP = "/firered/jobs/give_up"
+CACHE = "/firered/cache"
+CLEAR = "/firered/cache/clear"
 OURS = {"X-FireRed": "1"}
 
 SIZE = (96, 64)
@@ -78,16 +81,16 @@ def _row(comfyui: ComfyUI, orphan: Orphan) -> dict[str, Any] | None:
     return next((job for job in _jobs(comfyui)["jobs"] if job["key"] == orphan.key), None)
 
 
-def _collect(
-    comfyui: ComfyUI, body: str | bytes | Mapping[str, Any], **headers: str
+def _post(
+    comfyui: ComfyUI, route: str, body: bytes | Mapping[str, Any], **headers: str
 ) -> requests.Response:
     data = json.dumps(body) if isinstance(body, Mapping) else body
     own = {**OURS, "Content-Type": "application/json", **headers}
-    return comfyui.session.post(comfyui.url + COLLECT, data=data, headers=own, timeout=30)
+    return comfyui.session.post(comfyui.url + route, data=data, headers=own, timeout=30)
 
 
 def _collected(comfyui: ComfyUI, orphan: Orphan) -> list[Path]:
-    response = _collect(comfyui, {"key": orphan.key})
+    response = _post(comfyui, COLLECT, {"key": orphan.key})
     assert response.status_code == 200, response.text
     return [comfyui.base / "output" / name for name in response.json()["files"]]
 
@@ -123,7 +126,7 @@ def test_a_finished_edit_is_listed_with_its_price_and_saved_without_loss(
         "key": orphan.key,
         "prompt": orphan.prompt,
         "seed": orphan.seed,
-        "state": "ready",
+        "state": "done",
         "ready": True,
         "request_id": orphan.request_id,
         "cost": COST,
@@ -171,7 +174,7 @@ def test_what_is_collected_already_is_refused_in_words(
     leave_finished(data_folder(restarted.base), orphan, [photo(20, 20)])
     _collected(restarted, orphan)
     saved = sorted((restarted.base / "output").iterdir())
-    again = _collect(restarted, {"key": orphan.key})
+    again = _post(restarted, COLLECT, {"key": orphan.key})
     assert again.status_code == 409
     assert again.json() == {"error": "This edit does not wait to be collected. Refresh the list."}
     assert sorted((restarted.base / "output").iterdir()) == saved
@@ -185,11 +188,11 @@ def test_without_the_packs_header_nothing_is_told_or_done(
     answers = []
     for headers in ({}, {"X-FireRed": "0"}, {"X-FireRed": "1, 1"}):
         body = {"key": orphan.key}
-        answers += [
-            requests.get(restarted.url + JOBS, headers=headers, timeout=30),
-            requests.get(f"{restarted.url}/api{JOBS}", headers=headers, timeout=30),
-            requests.post(restarted.url + COLLECT, json=body, headers=headers, timeout=30),
-        ]
+        for route in (JOBS, f"/api{JOBS}", CACHE):
+            answers.append(requests.get(restarted.url + route, headers=headers, timeout=30))
+        for route in (COLLECT, GIVE_UP, CLEAR):
+            url = restarted.url + route
+            answers.append(requests.post(url, json=body, headers=headers, timeout=30))
     assert {answer.status_code for answer in answers} == {403}
     assert {answer.text for answer in answers} == {'{"error": "The header X-FireRed is missing."}'}
     assert _row(restarted, orphan) is not None
@@ -205,6 +208,7 @@ def test_another_site_is_not_given_leave_to_send_the_header(restarted: ComfyUI) 
     assert "Access-Control-Allow-Headers" not in answer.headers
 
 
+@pytest.mark.parametrize("route", [COLLECT, GIVE_UP])
 @pytest.mark.parametrize(
     ("body", "status"),
     [
@@ -223,15 +227,65 @@ def test_another_site_is_not_given_leave_to_send_the_header(restarted: ComfyUI) 
     ],
 )
 def test_a_body_that_names_no_edit_is_refused_with_one_sentence(
-    restarted: ComfyUI, body: bytes | Mapping[str, Any], status: int
+    restarted: ComfyUI, route: str, body: bytes | Mapping[str, Any], status: int
 ) -> None:
-    answer = _collect(restarted, body)
+    answer = _post(restarted, route, body)
     assert answer.status_code == status
     assert list(answer.json()) == ["error"]
     assert "Traceback" not in answer.text
 
 
+@pytest.mark.parametrize("route", [COLLECT, GIVE_UP, CLEAR])
 @pytest.mark.parametrize("kind", ["text/plain", "application/x-www-form-urlencoded"])
-def test_only_json_is_read(restarted: ComfyUI, kind: str) -> None:
-    answer = _collect(restarted, {"key": "0" * 64}, **{"Content-Type": kind})
+def test_only_json_is_read(restarted: ComfyUI, route: str, kind: str) -> None:
+    answer = _post(restarted, route, {"key": "0" * 64}, **{"Content-Type": kind})
     assert answer.status_code == 415
+
+
+def test_what_is_given_up_is_listed_no_more_and_said_once(
+    restarted: ComfyUI, photo: MakePhoto
+) -> None:
+    orphan = Orphan("no longer wanted", seed=8)
+    leave_finished(data_folder(restarted.base), orphan, [photo(20, 20)])
+    saved = sorted((restarted.base / "output").iterdir())
+    assert _row(restarted, orphan) is not None
+    assert _post(restarted, GIVE_UP, {"key": orphan.key}).json() == {}
+    assert _row(restarted, orphan) is None
+    assert _post(restarted, GIVE_UP, {"key": orphan.key}).status_code == 409
+    assert _post(restarted, COLLECT, {"key": orphan.key}).status_code == 409
+    assert sorted((restarted.base / "output").iterdir()) == saved
+    assert f"request {orphan.request_id} on fal was given up" in restarted.log.read_text()
+
+
+def _cache(comfyui: ComfyUI) -> dict[str, Any]:
+    response = comfyui.session.get(comfyui.url + CACHE, headers=OURS, timeout=30)
+    assert response.status_code == 200
+    return dict(response.json())
+
+
+def test_clearing_deletes_what_was_collected_and_never_what_waits(
+    restarted: ComfyUI, photo: MakePhoto
+) -> None:
+    folder = data_folder(restarted.base)
+    _post(restarted, CLEAR, {}).raise_for_status()
+    before = _cache(restarted)
+    assert before["delivered"] == {"count": 0, "bytes": 0}
+    collected, waits = Orphan("collected", seed=9), Orphan("still waits", seed=10)
+    for orphan in (collected, waits):
+        leave_finished(folder, orphan, [photo(30, 20)])
+    (saved,) = _collected(restarted, collected)
+    size = len(encode_png(photo(30, 20)))
+    kept = _cache(restarted)
+    assert kept["delivered"] == {"count": 1, "bytes": size}
+    assert kept["waiting"] == {
+        "count": before["waiting"]["count"] + 1,
+        "bytes": before["waiting"]["bytes"] + size,
+    }
+    assert kept["records"]["bytes"] > 0
+
+    cleared = _post(restarted, CLEAR, {}).json()
+    assert cleared["delivered"] == {"count": 0, "bytes": 0}
+    assert cleared["waiting"] == kept["waiting"]
+    assert not list(folder.glob(f"results/*/{collected.key}*"))
+    assert saved.exists()
+    assert _collected(restarted, waits)

@@ -133,13 +133,18 @@ class Editor:
         self.page.get_by_role("button", name="Create a new blank workflow").click()
         self.page.wait_for_function("app.graph.nodes.length === 0")
 
-    def place(self, title: str, x: int, y: int) -> list[str]:
-        """Put a node at a free place through node search; the lines the search shows about it."""
+    def place(self, title: str, x: int, y: int, *, blueprint: bool = False) -> list[str]:
+        """Put a node at a free place through node search; the lines the search shows about it.
+
+        A ``blueprint`` may be called like a node and is marked as one.
+        """
         # Not by a double click: where drawing is slow it comes out as two clicks.
         self.page.evaluate("app.extensionManager.command.execute('Workspace.SearchBox.Toggle')")
         dialog = self.page.get_by_role("dialog")
         dialog.get_by_role("combobox").fill(title)
-        option = dialog.get_by_role("option").filter(has_text=title).first
+        found = dialog.get_by_role("option").filter(has_text=title)
+        mark = "Subgraph Blueprints"
+        option = found.filter(**{"has_text" if blueprint else "has_not_text": mark}).first
         said = option.inner_text().splitlines()
         option.click()
         dialog.wait_for(state="hidden")
@@ -156,6 +161,10 @@ class Editor:
         find = "app.graph.nodes.find(node => node.type === type)"
         script = f"([type, argument]) => ({function})({find}, argument)"
         return self.page.evaluate(script, [node_type, argument])
+
+    def on_all(self, function: str) -> list[Any]:
+        """Evaluate a JavaScript ``function`` of every node."""
+        return list(self.page.evaluate(f"app.graph.nodes.map({function})"))
 
     def set(self, node_type: str, **values: Any) -> None:
         """Change widgets of a node as typing into them does, and wait for the next picture."""
@@ -184,6 +193,30 @@ class Editor:
             return labels.all_inner_texts()
         return list(self.on_node(node_type, "node => node.widgets.map(w => w.label ?? w.name)"))
 
+    def open_menu(self, node_type: str) -> None:
+        """Open a node's own menu by a right click on its title."""
+        place = "node => app.canvasPosToClientPos([node.pos[0] + 60, node.pos[1] - 15])"
+        x, y = self.on_node(node_type, place)
+        self.page.mouse.click(x, y, button="right")
+
+    def menu_item(self, name: str) -> Locator:
+        """An item of the menu that is open."""
+        if self.renderer == "nodes 2.0":
+            return self.page.get_by_role("menuitem", name=name, exact=True)
+        return self.page.locator(".litemenu-entry").get_by_text(name, exact=True)
+
+    def choose(self, node_type: str, *path: str) -> None:
+        """Click an item of a node's menu; what stands before it in ``path`` are submenus."""
+        self.open_menu(node_type)
+        self.pick(*path)
+
+    def pick(self, *path: str) -> None:
+        """The same in the menu that is open."""
+        for name in path[:-1]:
+            item = self.menu_item(name)
+            item.hover() if self.renderer == "nodes 2.0" else item.click()
+        self.menu_item(path[-1]).click()
+
     def run(self) -> None:
         """Press Run."""
         self.page.get_by_test_id("queue-button").click()
@@ -200,6 +233,18 @@ class Editor:
         )
         width, height = size.json_value()
         return width, height
+
+    def shown_images(self, node_type: str) -> list[dict[str, str]]:
+        """What a node has to show, once it has something: files of ComfyUI's folders."""
+        images = self.page.wait_for_function(
+            """type => {
+                const { id } = app.graph.nodes.find(node => node.type === type);
+                return app.nodeOutputs[id]?.images;
+            }""",
+            arg=node_type,
+            timeout=RUN_TIMEOUT_S * 1000,
+        )
+        return list(images.json_value())
 
     def api_prompt(self) -> dict[str, Any]:
         """What Run would send, without the titles that only people read."""

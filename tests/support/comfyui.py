@@ -30,7 +30,10 @@ SDIST_SHA256 = "de5d0c3204f9235bfa8e5b4e64d4b33439103b0fae9e668cfc25baecd467134a
 CACHE = ROOT / ".comfyui"
 
 PACK_FOLDER = "firered-edit"
-PACK_PARTS = ("__init__.py", "nodes", "pipeline", "web", "example_workflows", "pyproject.toml")
+PACK_PARTS = (
+    *("__init__.py", "nodes", "pipeline", "web", "locales"),
+    *("example_workflows", "subgraphs", "pyproject.toml"),
+)
 
 START_TIMEOUT_S = 180.0
 RUN_TIMEOUT_S = 180.0

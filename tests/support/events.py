@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import struct
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -18,14 +19,29 @@ PREVIEW_EVENT, TEXT_EVENT = 1, 3
 """ComfyUI's numbers for binary messages: a preview picture, and the text shown on a node."""
 
 
+@dataclass(frozen=True)
+class Told:
+    """A text as it was heard; ``at`` is this process's monotonic clock."""
+
+    at: float
+    node: str
+    text: str
+
+
 @dataclass
 class Events:
     """Everything heard so far, in order."""
 
     messages: list[dict[str, Any]] = field(default_factory=list)
     texts: list[str] = field(default_factory=list)
+    told: list[Told] = field(default_factory=list)
+    """The same texts, with their nodes and times."""
     previews: list[bytes] = field(default_factory=list)
     """Encoded pictures."""
+
+    def of_node(self, node: str) -> list[str]:
+        """The texts of one node."""
+        return [told.text for told in self.told if told.node == node]
 
     @property
     def last_text(self) -> str:
@@ -47,7 +63,9 @@ class Events:
             return
         kind, head = struct.unpack(">II", message[:8])
         if kind == TEXT_EVENT:
-            self.texts.append(message[8 + head :].decode())
+            node, text = message[8 : 8 + head].decode(), message[8 + head :].decode()
+            self.texts.append(text)
+            self.told.append(Told(time.monotonic(), node, text))
         elif kind == PREVIEW_EVENT:
             self.previews.append(message[8:])
 

@@ -16,9 +16,17 @@ API_FOLDER = ROOT / "example_workflows" / "api"
 class Workflow(dict[str, Any]):
     """A workflow in API format: node id to class and inputs."""
 
+    def ids(self, class_type: str) -> list[str]:
+        """The ids of all nodes of a class."""
+        return [key for key, node in self.items() if node["class_type"] == class_type]
+
+    def inputs_of(self, class_type: str) -> list[dict[str, Any]]:
+        """The inputs of all nodes of a class, to be changed in place."""
+        return [self[key]["inputs"] for key in self.ids(class_type)]
+
     def node(self, class_type: str) -> str:
         """The id of the first node of a class."""
-        return next(key for key, node in self.items() if node["class_type"] == class_type)
+        return next(iter(self.ids(class_type)))
 
     def set(self, class_type: str, **inputs: Any) -> None:
         """Change inputs of the first node of a class; None removes one."""
@@ -26,6 +34,13 @@ class Workflow(dict[str, Any]):
         own.update(inputs)
         for name in [name for name, value in inputs.items() if value is None]:
             del own[name]
+
+    def use_folder(self, name: str) -> None:
+        """Take the model from a folder of models/diffusers."""
+        own = self[self.node("FireRedLoadModel")]["inputs"]
+        for key in [key for key in own if key.startswith("source.")]:
+            del own[key]
+        own.update({"source": "folder", "source.folder": name})
 
     def add(self, class_type: str, **inputs: Any) -> str:
         """Add a node; its id."""

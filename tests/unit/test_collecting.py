@@ -55,14 +55,22 @@ def test_where_the_folder_is_full_nothing_is_left_half_saved_and_the_edit_waits_
 def test_where_no_edit_was_ever_ordered_nothing_is_imported_or_written(
     inside: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    for module in ("backlog", "collecting"):
+    from firered_edit.nodes.host import keeping
+
+    for module in ("backlog", "collecting", "journal"):
         monkeypatch.setitem(sys.modules, f"firered_edit.pipeline.fal.{module}", None)
     started: list[object] = []
     monkeypatch.setattr(inside, "Timer", lambda *a: started.append(a))
     inside.follow_at_start()
     assert inside.waiting_jobs() == {"jobs": [], "spent_today": 0.0}
-    with pytest.raises(inside.InputError):
-        inside.collect("0" * 64)
+    assert (
+        keeping.room()
+        == keeping.clear()
+        == {name: {"count": 0, "bytes": 0} for name in ("delivered", "waiting", "records")}
+    )
+    for work in (inside.collect, inside.give_up):
+        with pytest.raises(inside.InputError):
+            work("0" * 64)
     assert started == []
     assert not (tmp_path / "data").exists()
 
@@ -75,10 +83,13 @@ def test_a_missing_package_is_named_and_does_not_break_the_start(
 ) -> None:
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "journal.db").touch()
-    for module in ("backlog", "collecting"):
+    from firered_edit.nodes.host import keeping
+
+    for module in ("backlog", "collecting", "journal"):
         monkeypatch.setitem(sys.modules, f"firered_edit.pipeline.fal.{module}", None)
-    with pytest.raises(inside.MissingPackageError, match="is not installed"):
-        inside.waiting_jobs()
+    for work in (inside.waiting_jobs, keeping.room, keeping.clear):
+        with pytest.raises(inside.MissingPackageError, match="is not installed"):
+            work()
     monkeypatch.setattr(inside, "START_AFTER_S", 0.0)
     with caplog.at_level("INFO", inside.logger.name):
         inside.follow_at_start()
@@ -100,5 +111,12 @@ def test_routes_are_registered_once_and_not_without_a_server(
     routes.register()
     assert [(route.method, route.path) for route in server.routes] == [
         ("GET", "/firered/jobs"),
+        ("GET", "/firered/cache"),
+        ("GET", "/firered/key"),
         ("POST", "/firered/jobs/collect"),
+        ("POST", "/firered/jobs/give_up"),
+        ("POST", "/firered/cache/clear"),
+        ("POST", "/firered/key"),
+        ("POST", "/firered/key/remove"),
+        ("POST", "/firered/key/test"),
     ]

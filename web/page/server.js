@@ -1,4 +1,4 @@
-/** The pack's own routes, nodes/host/routes.py. */
+/** The pack's own routes, nodes/host/routes/. */
 
 import { app } from "../../../scripts/app.js";
 

@@ -84,7 +84,7 @@ async function bringHome(panel, job) {
 async function letGo(panel, job) {
   const { giveUpTitle: title, giveUpReady, giveUpUnfinished } = words().jobs;
   const message = job.ready ? giveUpReady : giveUpUnfinished;
-  if (await app.extensionManager.dialog.confirm({ title, message, type: "delete" })) {
+  if (await app.extensionManager.dialog.confirm({ title, message })) {
     await act(panel, () => giveUp(job.key));
   }
 }

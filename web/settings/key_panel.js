@@ -40,14 +40,17 @@ function show(panel, status, ...told) {
 
 /** @param {KeyStatus} status */
 function heading({ source }) {
-  const said = element("span", { className: "source", textContent: words().key.source[source] });
   const link = element("a", {
     href: KEYS_PAGE,
     target: "_blank",
     rel: "noopener noreferrer",
     textContent: "fal.ai/dashboard/keys",
   });
-  return element("header", {}, said, ...(source === "none" ? [link] : []));
+  const said = element("span", { textContent: words().key.source[source] });
+  if (source === "none") {
+    said.append(" ", link);
+  }
+  return element("header", {}, said);
 }
 
 /**

@@ -10,7 +10,7 @@ const STYLE = `
   display: flex; flex-wrap: wrap; align-items: center; gap: 0.5rem 1rem;
 }
 .firered-panel .row { margin-top: 0.5rem; gap: 0.5rem; }
-.firered-panel header span:empty { display: none; }
+.firered-panel :is(header span, .row):empty { display: none; }
 .firered-panel table { width: 100%; margin-top: 0.5rem; border-collapse: collapse; }
 .firered-panel th { color: var(--descrip-text); font-weight: normal; text-align: left; }
 .firered-panel th, .firered-panel td { padding: 0.35rem 0.75rem 0.35rem 0; vertical-align: middle; }

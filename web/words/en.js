@@ -61,8 +61,8 @@ export const english = {
           "the request history of your account.",
         "Larger reference pictures: as long as the setting below says. Whoever has the address " +
           "can read them.",
-        "Results: as long as your fal account says, which is without end where nothing is set " +
-          "there. Whoever has the address can read them.",
+        "Results: as long as your fal account says; where nothing is set there, at least 7 days " +
+          "and maybe without end. Whoever has the address can read them.",
         "Results with sync_mode on: they come inside the answer and are not kept.",
       ],
     },
@@ -83,5 +83,99 @@ export const english = {
     confirm:
       "The copies kept for repeated edits are deleted; what you saved yourself stays, and so does " +
       "what waits to be collected. One of these edits, run again, is sent to fal and billed anew.",
+  },
+  cost: {
+    range: (/** @type {string} */ low, /** @type {string} */ high) => `${low} to ${high}`,
+    about: (/** @type {string} */ price) => `about ${price}`,
+    perEdit: (/** @type {string} */ price, /** @type {number | undefined} */ count) =>
+      count === undefined ? `${price} per picture` : `${price} per edit`,
+  },
+  swap: {
+    useFal: "Use fal instead",
+    useLocal: "Use the local GPU instead",
+    loaderAdded: "A FireRed Load Model was added: choose in it where the model lies.",
+    tooManyPictures: (/** @type {number} */ count) =>
+      `The local engine takes 3 pictures and ${count} are connected. ` +
+      "FireRed Stitch References puts 4 to 12 into three.",
+  },
+  templates: {
+    menu: "Prompt template",
+    menuOfOthers: "Prompt template in Chinese",
+    linked: "The prompt comes from another node",
+    copied: "The template is on the clipboard: paste it there.",
+    list: [
+      {
+        name: "Makeup",
+        text:
+          "Put makeup on the person: [rose] lipstick, [warm brown] eye shadow, a light blush and " +
+          "defined brows. It follows the light of the photo. Keep the face, skin texture, " +
+          "expression, hair, clothes and background as they are.",
+      },
+      {
+        name: "Try on (2 pictures)",
+        text:
+          "Dress the person of @image1 in the [jacket] of @image2. It fits the body and the pose, " +
+          "with the cut, fabric, colour and pattern of @image2. Keep the face, hair, hands, pose " +
+          "and background of @image1.",
+      },
+      {
+        name: "Restore an old photo",
+        text:
+          "Restore this old photo: remove scratches, dust, stains and creases, bring back fine " +
+          "detail, even out fading. Keep faces, expressions, clothes and framing as they are, and " +
+          "[keep it black and white].",
+      },
+      {
+        name: "Change text",
+        text:
+          'Change the text "[old text]" to "[new text]". Keep its font, size, colour, position ' +
+          "and perspective, and everything else in the picture.",
+      },
+      {
+        name: "Relight",
+        text:
+          "Relight the scene with [low evening sun] from the [left]. Highlights, shadows and " +
+          "reflections follow the new light. Keep people, objects and framing as they are.",
+      },
+      {
+        name: "Remove something",
+        text:
+          "Remove [the people in the background] together with their shadows and reflections. Fill " +
+          "the place with what would be seen behind. Keep everything else as it is.",
+      },
+      {
+        name: "Change the background",
+        text:
+          "Replace the background by [a quiet beach at dusk]. Light and colour on the subject fit " +
+          "the new surroundings, and hair keeps its fine edges. Keep the subject's face, pose, " +
+          "clothes, size and position.",
+      },
+      {
+        name: "Portrait retouch",
+        text:
+          "Retouch the portrait: clear [blemishes and dark circles], even out the skin tone, " +
+          "soften shine. Keep pores, moles, wrinkles, face shape and expression, and everything " +
+          "outside the skin.",
+      },
+      {
+        name: "Change a colour",
+        text:
+          "Change the colour of [the dress] to [emerald green]. Keep its material, folds, pattern " +
+          "and shading, and every other colour in the picture.",
+      },
+      {
+        name: "Change the style",
+        text:
+          "Redraw the picture as [a watercolour on rough paper]. Keep the composition, the people " +
+          "with their poses and expressions, and what lies where.",
+      },
+    ],
+  },
+  errors: {
+    settings: "Open settings",
+    billing: "Open billing at fal",
+    node: "Show the node",
+    close: "Close",
+    times: (/** @type {number} */ count) => `${count} times`,
   },
 };

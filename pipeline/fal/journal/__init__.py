@@ -8,6 +8,7 @@ from .claims import new_visit
 from .entries import ACCEPTED, COLLECTABLE, Claim, Entry, Order, Shape, State, Visit
 from .folders import PerFolder
 from .journal import Journal, journal_in
+from .room import Room, clear, room_of
 from .tidying import tidy
 
 __all__ = [
@@ -18,10 +19,13 @@ __all__ = [
     "Journal",
     "Order",
     "PerFolder",
+    "Room",
     "Shape",
     "State",
     "Visit",
+    "clear",
     "journal_in",
     "new_visit",
+    "room_of",
     "tidy",
 ]

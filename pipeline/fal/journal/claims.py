@@ -70,7 +70,7 @@ class Claims:
         return self.owners.alive(entry.owner)
 
     def _relatives(self, db: sqlite3.Connection, order: Order) -> list[Entry]:
-        """Jobs of the same family that nobody works at, and that are not delivered."""
+        """Jobs of the same family that nobody works at and somebody still waits for."""
         found = db.execute(
             "SELECT * FROM jobs WHERE family = ? AND key <> ? AND delivered_at IS NULL",
             (order.family, order.key),
@@ -113,6 +113,9 @@ class Claims:
         if turn in ("send", "attach", "serve"):
             values = (visit.token, key, self.owners.me)
             db.execute("INSERT OR REPLACE INTO visits VALUES (?, ?, ?)", values)
+        if turn == "attach":
+            # Whoever had given it up wants it again.
+            db.execute("UPDATE jobs SET delivered_at = NULL WHERE key = ?", (key,))
 
     def leave(self, visit: Visit) -> None:
         """The edit node is gone: what it left behind is for whoever comes next."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from threading import RLock
 
@@ -112,6 +112,14 @@ class Database:
         """The same connection for single look-ups."""
         with self._named_errors(), self._lock:
             yield self._connection
+
+    def size(self) -> int:
+        """Bytes on disk, sqlite's side files included."""
+        found = 0
+        for file in self._file.parent.glob(f"{self._file.name}*"):
+            with self._named_errors(), suppress(FileNotFoundError):
+                found += file.stat().st_size
+        return found
 
     def close(self) -> None:
         with self._lock:

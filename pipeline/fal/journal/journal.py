@@ -88,7 +88,7 @@ class Journal(Claims):
             now = rows.find(db, entry.key)
             if now is None or (now.state, now.changed_at) != ("uncertain", entry.changed_at):
                 return False
-            fresh = {"owner": self.owners.me, "asked_run": None}
+            fresh = {"owner": self.owners.me, "asked_run": None, "delivered_at": None}
             rows.move(db, entry.key, ("uncertain",), "preparing", **fresh)
             self._underway.add(entry.key)
             self._join(db, entry.key, visit, "send")
@@ -107,9 +107,10 @@ class Journal(Claims):
 
     def stored(self, key: str, files: Sequence[str], *, delivered: bool = False) -> None:
         """Its pictures are on disk; ``delivered`` where there is nothing to deliver."""
-        moment = time.time() if delivered else None
-        written = json.dumps(list(files))
-        self._change(key, ("result",), "done", files=written, delivered_at=moment)
+        values: dict[str, Any] = {"files": json.dumps(list(files))}
+        if delivered:
+            values["delivered_at"] = time.time()
+        self._change(key, ("result",), "done", **values)
 
     def ended(
         self,
@@ -130,7 +131,7 @@ class Journal(Claims):
 
     def lost(self, key: str) -> None:
         """Its pictures are gone from the disk; they may still be at fal."""
-        self._change(key, ("done",), "result", files="[]")
+        self._change(key, ("done",), "result", files="[]", delivered_at=None)
 
     def asked(self, key: str, run_id: str) -> None:
         """The artist was told of this job in the run ``run_id``."""
@@ -138,7 +139,7 @@ class Journal(Claims):
             rows.ask(db, [key], run_id)
 
     def delivered(self, key: str) -> None:
-        """The artist has its pictures."""
+        """The artist has its pictures, or has given it up: nobody waits for it any more."""
         with self.database.writing() as db:
             db.execute("UPDATE jobs SET delivered_at = ? WHERE key = ?", (time.time(), key))
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from ...errors import JournalError
+from ..durable import write_durably
 
 SUFFIXES = {b"\x89PNG": ".png", b"\xff\xd8\xff": ".jpg", b"RIFF": ".webp"}
 
@@ -25,7 +24,7 @@ class Results:
         file = self._folder / name
         try:
             file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            _write_durably(file, data)
+            write_durably(file, data)
         except OSError as error:
             raise JournalError(
                 f"The result cannot be kept: {error.strerror}.",
@@ -52,28 +51,3 @@ class Results:
             except FileNotFoundError:  # another process tidies too
                 continue
             yield file.relative_to(self._folder).as_posix(), state.st_size, state.st_mtime
-
-
-def _write_durably(file: Path, data: bytes) -> None:
-    handle, temporary = tempfile.mkstemp(dir=file.parent, suffix=".part")
-    try:
-        with os.fdopen(handle, "wb") as opened:
-            opened.write(data)
-            opened.flush()
-            os.fsync(opened.fileno())
-        os.replace(temporary, file)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
-    _sync_folder(file.parent)
-
-
-def _sync_folder(folder: Path) -> None:
-    # The name, too, must survive a power cut; Windows has no such call and keeps names itself.
-    if os.name == "nt":
-        return
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

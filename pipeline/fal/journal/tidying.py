@@ -27,7 +27,7 @@ def tidy(journal: Journal, max_bytes: int = MAX_BYTES) -> None:
     _drop_side_lines(journal, now)
     entries = journal.entries((*COLLECTABLE, *ENDED))
     old = [entry for entry in entries if now - entry.changed_at > MAX_AGE_S]
-    _remove(journal, old)
+    remove(journal, old)
     kept = [entry for entry in entries if now - entry.changed_at <= MAX_AGE_S]
     _fit(journal, kept, max_bytes, now)
 
@@ -57,14 +57,15 @@ def _fit(journal: Journal, entries: list[Entry], max_bytes: int, now: float) -> 
             break
         excess -= sum(sizes.get(name, 0) for name in entry.files)
         surplus.append(entry)
-    _remove(journal, surplus)
+    remove(journal, surplus)
 
 
 def _worth(entry: Entry) -> tuple[bool, float]:
     return entry.delivered_at is None, entry.changed_at
 
 
-def _remove(journal: Journal, entries: Iterable[Entry]) -> None:
+def remove(journal: Journal, entries: Iterable[Entry]) -> None:
+    """Forget each of ``entries`` that nobody is at, and its pictures with it."""
     for entry in entries:
         if journal.forget(entry):
             journal.results.remove(entry.files)

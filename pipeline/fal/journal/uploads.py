@@ -29,6 +29,14 @@ class Uploads:
             values = (digest, storage, url, expires_at)
             db.execute("INSERT OR REPLACE INTO uploads VALUES (?, ?, ?, ?)", values)
 
+    def count(self) -> int:
+        """How many pictures still live there."""
+        with self._database.reading() as db:
+            (count,) = db.execute(
+                "SELECT count(*) FROM uploads WHERE expires_at > ?", (time.time(),)
+            ).fetchone()
+        return int(count)
+
     def forget_uploads(self, urls: Sequence[str]) -> None:
         """fal could not read one of these."""
         with self._database.writing() as db:

@@ -1,0 +1,112 @@
+"""The shipped workflows in ComfyUI's own editor: templates, missing files, saving and loading."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from playwright.sync_api import Locator, expect
+
+from support.browser import Editor
+from support.comfyui import PACK_FOLDER
+from support.examples import BATCH_FOLDER, EXAMPLES, FILES, LIGHTNING, MAKEUP, Model
+from support.model_files import write_model_files
+from support.workflows import shipped
+
+# Named first, so that a missing browser is noticed before ComfyUI is started.
+pytestmark = pytest.mark.usefixtures("browser", "furnished")
+
+in_both_renderers = pytest.mark.parametrize("editor", ["classic", "nodes 2.0"], indirect=True)
+of_every_example = pytest.mark.parametrize("name", [example.name for example in EXAMPLES])
+
+OVERLAPS = """() => {
+    const { ds } = app.canvas;
+    const places = app.graph.nodes.map(({ id, type, pos, size }) => {
+        const element = document.querySelector(`[data-node-id="${id}"]`);
+        const height = element ? element.getBoundingClientRect().height / ds.scale : size[1] + 30;
+        return { type, left: pos[0], top: pos[1] - 30, right: pos[0] + size[0],
+                 bottom: pos[1] - 30 + height };
+    });
+    const touch = (a, b) => a.left < b.right && b.left < a.right
+        && a.top < b.bottom && b.top < a.bottom;
+    return places.flatMap((a, index) => places.slice(index + 1).filter(b => touch(a, b))
+        .map(b => `${a.type} and ${b.type}`));
+}"""
+
+
+@pytest.fixture(scope="module")
+def furnished(base: Path) -> None:
+    """Every file and folder that an example names is there."""
+    write_model_files(base)
+    (base / "input" / BATCH_FOLDER).mkdir(exist_ok=True)
+
+
+def _errors_found(editor: Editor) -> Locator:
+    """What ComfyUI shows where a workflow it has opened lacks something."""
+    return editor.page.get_by_text("Resolve them before running the workflow.")
+
+
+@of_every_example
+@in_both_renderers
+def test_an_example_opens_whole_without_overlaps_and_means_what_its_api_twin_says(
+    editor: Editor, name: str
+) -> None:
+    editor.open(name)
+    editor.screenshot(name)
+    unknown = "app.graph.nodes.filter(node => !(node.type in LiteGraph.registered_node_types))"
+    assert editor.page.evaluate(unknown) == []
+    assert editor.page.get_by_role("dialog").count() == 0
+    assert not editor.on_all("node => node.has_errors").count(True)
+    assert _errors_found(editor).count() == 0
+    assert editor.page.evaluate(OVERLAPS) == []
+    assert editor.api_prompt() == shipped(name)
+
+
+@of_every_example
+def test_saving_an_example_and_loading_it_again_changes_nothing(editor: Editor, name: str) -> None:
+    editor.open(name)
+    saved = editor.saved()
+    editor.load(saved)
+    assert editor.saved() == saved
+
+
+@in_both_renderers
+def test_files_that_are_missing_are_offered_for_download(editor: Editor) -> None:
+    editor.open_empty()
+    models = [*FILES, LIGHTNING]
+    editor.load(_without_files(editor, models))
+    editor.page.get_by_role("button", name="View details").click()
+    downloads = editor.page.get_by_role("button", name="Download absent-")
+    expect(downloads).to_have_count(len(models))
+    editor.screenshot("missing_files")
+    for model in models:
+        button = editor.page.get_by_role("button", name=f"Download absent-{model.name}")
+        with editor.page.context.expect_event(
+            "request", lambda sent, url=model.url: sent.url == url
+        ):
+            button.click()
+
+
+def test_the_template_browser_shows_every_example_with_its_picture(editor: Editor) -> None:
+    editor.open_empty()
+    editor.page.evaluate("app.extensionManager.command.execute('Comfy.BrowseTemplates')")
+    dialog = editor.page.get_by_role("dialog")
+    dialog.get_by_text("FireRed Edit", exact=True).first.click()
+    for example in EXAMPLES:
+        picture = dialog.get_by_role("img", name=example.name, exact=True)
+        picture.scroll_into_view_if_needed()
+        editor.page.wait_for_function(
+            "picture => picture.complete && picture.naturalWidth > 0", arg=picture.element_handle()
+        )
+    editor.screenshot("templates")
+
+
+def _without_files(editor: Editor, models: list[Model]) -> dict[str, Any]:
+    """The makeup workflow as if none of its files were there."""
+    url = f"{editor.comfyui.url}/api/workflow_templates/{PACK_FOLDER}/{MAKEUP.name}.json"
+    text = editor.comfyui.session.get(url, timeout=30).text
+    for model in models:
+        text = text.replace(f'"{model.name}"', f'"absent-{model.name}"')
+    return dict(json.loads(text))
