@@ -47,10 +47,10 @@ def main() -> int:
         _save(draw(), name)
     with _page() as (browser, comfyui):
         for locale in ("en", "zh"):
-            comfyui.post("/settings", {"Comfy.Locale": locale}).raise_for_status()
             for name, graph in GRAPHS.items():
                 with open_editor(browser, comfyui, "classic") as editor:
-                    _save(_drawn(editor, graph), f"{name}.{locale}")
+                    comfyui.post("/settings", {"Comfy.Locale": locale}).raise_for_status()
+                    _save(_drawn(editor, graph, PROMPTS[locale]), f"{name}.{locale}")
     return 0
 
 
@@ -241,12 +241,11 @@ FRAME = """() => {
 }"""
 
 
-def _drawn(editor: Editor, graph: Graph) -> Image.Image:
-    locale = editor.comfyui.get("/settings/Comfy.Locale")
+def _drawn(editor: Editor, graph: Graph, prompt: str) -> Image.Image:
     editor.open("firered_edit_fal")
     editor.page.evaluate("app.extensionManager.command.execute('Comfy.NewBlankWorkflow')")
     editor.page.wait_for_function("app.graph.nodes.length === 0")
-    editor.page.evaluate(BUILD, [graph, PROMPTS[locale], CAT])
+    editor.page.evaluate(BUILD, [graph, prompt, CAT])
     # Nothing but the graph: the menus would lie over it.
     editor.page.evaluate("app.extensionManager.command.execute('Workspace.ToggleFocusMode')")
     editor.page.wait_for_load_state("networkidle")

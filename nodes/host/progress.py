@@ -50,7 +50,9 @@ class Display:
         # Made and sent under one lock: of two threads the later one knows more.
         with self._lock:
             text = self.board.text()
-            if text in ("", self._shown) or not self._texts.allows():
+            # How it ended must not come after the end of the run: a place is kept for that.
+            spare = 0 if self.board.over else 1
+            if text in ("", self._shown) or not self._texts.allows(spare):
                 return
             self._shown = text
             if self._client is None or not cancelling.is_current(self._run_id):
@@ -108,11 +110,14 @@ class _Limit:
     """At most ``PER_SECOND`` in any second."""
 
     def __init__(self) -> None:
-        self._sent: deque[float] = deque(maxlen=PER_SECOND)
+        self._sent: deque[float] = deque()
 
-    def allows(self) -> bool:
+    def allows(self, spare: int = 0) -> bool:
+        """Whether one more may be sent; ``spare`` places are left for others."""
         now = time.monotonic()
-        if len(self._sent) == PER_SECOND and now - self._sent[0] < 1:
+        while self._sent and now - self._sent[0] >= 1:
+            self._sent.popleft()
+        if len(self._sent) >= PER_SECOND - spare:
             return False
         self._sent.append(now)
         return True

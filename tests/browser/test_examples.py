@@ -50,7 +50,7 @@ def _errors_found(editor: Editor) -> Locator:
 
 @of_every_example
 @in_both_renderers
-def test_an_example_opens_whole_without_overlaps_and_means_what_its_api_twin_says(
+def test_an_example_opens_whole_and_saved_and_loaded_again_it_is_the_same(
     editor: Editor, name: str
 ) -> None:
     editor.open(name)
@@ -62,11 +62,6 @@ def test_an_example_opens_whole_without_overlaps_and_means_what_its_api_twin_say
     assert _errors_found(editor).count() == 0
     assert editor.page.evaluate(OVERLAPS) == []
     assert editor.api_prompt() == shipped(name)
-
-
-@of_every_example
-def test_saving_an_example_and_loading_it_again_changes_nothing(editor: Editor, name: str) -> None:
-    editor.open(name)
     saved = editor.saved()
     editor.load(saved)
     assert editor.saved() == saved

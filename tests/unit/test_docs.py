@@ -12,6 +12,7 @@ import pytest
 
 from firered_edit.pipeline.fal.pricing import PRICE_PER_MEGAPIXEL
 from firered_edit.pipeline.host import RemoteSettings
+from firered_edit.pipeline.local.families import FAMILY
 from firered_edit.pipeline.local.hub import RELEASES
 from firered_edit.pipeline.region import CONTEXT
 from firered_edit.pipeline.stitching import COUNT
@@ -228,3 +229,49 @@ def test_good_values_are_ones_the_node_takes(node: str) -> None:
             assert CONTEXT[0] < float(value) <= CONTEXT[1]
         elif name != "num_images":
             assert float(value.rstrip(".")) == defaults[name], name
+
+
+# The README in both languages --------------------------------------------------------------------
+
+READMES = {"en": ROOT / "README.md", "zh": ROOT / "README.zh.md"}
+TROUBLE = {"en": "When something goes wrong", "zh": "出问题时"}
+
+
+def _readme(language: str) -> str:
+    return READMES[language].read_text(encoding="utf-8")
+
+
+def test_the_readmes_are_in_step() -> None:
+    english, chinese = _readme("en"), _readme("zh")
+    for form in (r"^(##) ", r"^(\|)", r"!\[.*?\]\((.+?)\)", r"^((?:python3|\.hatch/).+)$"):
+        assert re.findall(form, english, re.MULTILINE) == re.findall(form, chinese, re.MULTILINE)
+    # The English one also says what each measure prints.
+    assert set(_links(chinese)) == set(_links(english))
+
+
+@in_both_languages
+def test_a_readme_links_to_what_is_there(language: str) -> None:
+    readme = _readme(language)
+    headings = {
+        re.sub(r"[^\w-]", "", heading.lower().replace(" ", "-"))
+        for heading in re.findall(r"^#+ (.*)$", readme, re.MULTILINE)
+    }
+    for target in re.findall(r"\]\((?!https://)([^)]+)\)", readme):
+        file, _, place = target.partition("#")
+        assert (ROOT / file).is_file() if file else place in headings
+
+
+@in_both_languages
+def test_a_readme_explains_errors_by_the_words_of_the_code(language: str) -> None:
+    section = _readme(language).split(f"\n## {TROUBLE[language]}\n")[1].split("\n## ")[0]
+    cells = re.findall(r"^\| (.+?) \|", section, re.MULTILINE)[1:]
+    quotes = [quote for cell in cells for quote in cell.split(" / ")]
+    assert len(quotes) > 10
+    assert [quote for quote in quotes if not any(_holds(pieces, quote) for pieces in SAYINGS)] == []
+
+
+def _holds(pieces: list[str], quote: str) -> bool:
+    """Whether a text of the code can hold all parts of ``quote``, in their order."""
+    open_ends = re.sub(rf"@image\d|\d+|{FAMILY}", "…", quote)
+    parts = [part.strip() for part in open_ends.split("…")]
+    return re.search(".*".join(map(re.escape, parts)), "…".join(pieces)) is not None
