@@ -64,7 +64,8 @@ def _insert(editor: Editor, blueprint: Blueprint, picture: str) -> None:
     assert blueprint.name in said
     assert blueprint.description in said
     editor.place("Load Image", 300, 150)
-    editor.place("Save Image", 1200, 150)
+    # Below the corner where ComfyUI shows its notices, such as of a picture that is missing.
+    editor.place("Save Image", 1200, 500)
     editor.set("LoadImage", image=picture)
     editor.page.evaluate(CONNECT, blueprint.name)
     prompt = f"a sign that reads {blueprint.name} in {editor.renderer}"
