@@ -75,10 +75,8 @@ class FireRedEditFal(EditNode):
 
 def _engine(host: ComfyHost) -> FalEngine:
     """Imported with the first edit: an artist who has none on fal starts without it."""
-    try:
+    with MissingPackageError.named():
         from ..pipeline.fal.engine import FalEngine
-    except ImportError as error:
-        raise MissingPackageError.of(error) from error
     return FalEngine(host)
 
 

@@ -142,12 +142,16 @@ class Board:
     def _counts(self) -> str:
         """How far several edits are, and where one alone is left what that one does."""
         waiting = self._open()
-        states = Counter(slot.outcome or _state(slot) for slot in self._slots)
-        counted = ", ".join(f"{states[name]} {name}" for name in sorted(states, key=_rank))
         spent = self.clock() - self._slots[0].entered
-        line = f"{len(self._slots)} edits: {counted}{_beside(spent, self._expected())}"
+        line = f"{self._counted()}{_beside(spent, self._expected())}"
         last = waiting[0].phase if len(waiting) == 1 else None
         return f"{line}\n{last.text}" if last else line
+
+    def _counted(self) -> str:
+        """How many edits there are, and how many of them are where."""
+        states = Counter(slot.outcome or _state(slot) for slot in self._slots)
+        counted = ", ".join(f"{states[name]} {name}" for name in sorted(states, key=_rank))
+        return f"{len(self._slots)} edits: {counted}"
 
     def _expected(self) -> float | None:
         """The turns it takes, from what those that are done took, or else should take."""
@@ -170,11 +174,9 @@ class Board:
     def _ending(self) -> str:
         """What several edits came to: first what failed, then how many of each."""
         failed = [slot.words for slot in self._slots if slot.outcome == "failed"]
-        states = Counter(slot.outcome or "" for slot in self._slots)
-        counted = ", ".join(f"{states[name]} {name}" for name in sorted(states, key=_rank))
         spent = max(slot.left for slot in self._slots) - self._slots[0].entered
         others = [slot.words for slot in self._slots if slot.outcome != "failed"]
-        head = f"{len(self._slots)} edits: {counted} · {as_clock(spent)}"
+        head = f"{self._counted()} · {as_clock(spent)}"
         return "\n".join([*failed[:1], head, *_tally(others)])
 
 

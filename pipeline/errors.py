@@ -28,6 +28,8 @@ EditCancelled           the artist pressed Cancel: not an error
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 MAX_LENGTH = 300
 """Characters an artist sees of any error."""
@@ -75,12 +77,16 @@ class MissingPackageError(SetupError):
     """A Python package is not installed."""
 
     @classmethod
-    def of(cls, error: ImportError) -> MissingPackageError:
-        """For a part of the pack that could not be imported."""
-        return cls(
-            f"The Python package {error.name} is not installed.",
-            "Install this pack's requirements.txt and restart ComfyUI.",
-        )
+    @contextmanager
+    def named(cls) -> Iterator[None]:
+        """Within the context, where a part of the pack is imported, what is missing is named."""
+        try:
+            yield
+        except ImportError as error:
+            raise cls(
+                f"The Python package {error.name} is not installed.",
+                "Install this pack's requirements.txt and restart ComfyUI.",
+            ) from error
 
 
 class MissingModelError(SetupError):

@@ -11,8 +11,9 @@ from pathlib import Path
 
 from support.browser import Editor, open_editor, running_browser
 from support.comfyui import ComfyUI, comfyui_source, install_pack, running_comfyui
-from support.examples import BATCH_FOLDER, BLUEPRINTS, EXAMPLES, FILES, LIGHTNING, PICTURE
+from support.examples import BATCH_FOLDER, BLUEPRINTS, EXAMPLES, PICTURE
 from support.graphs import THUMBNAIL_BYTES, Blueprint, Example, draw, fold, pretty
+from support.model_files import list_model_files
 from support.pack import ROOT
 
 WORKFLOWS = ROOT / "example_workflows"
@@ -41,10 +42,7 @@ def main() -> int:
 def furnish(base: Path) -> Path:
     """Folders in which every file that an example names is listed, though most are empty."""
     install_pack(base)
-    for model in (*FILES, LIGHTNING):
-        file = base / "models" / model.directory / model.name
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.touch()
+    list_model_files(base)
     (base / "input" / BATCH_FOLDER).mkdir(parents=True)
     example = comfyui_source() / "input" / PICTURE
     (base / "input" / PICTURE).write_bytes(example.read_bytes())

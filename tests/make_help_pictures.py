@@ -31,6 +31,7 @@ from firered_edit.pipeline.stitching import stitch  # noqa: E402
 from support.blobs import disc  # noqa: E402
 from support.browser import Editor, open_editor, running_browser  # noqa: E402
 from support.comfyui import ComfyUI, running_comfyui  # noqa: E402
+from support.model_files import list_model_files  # noqa: E402
 from support.server_fixtures import furnish  # noqa: E402
 from support.warps import warped  # noqa: E402
 
@@ -181,12 +182,6 @@ PICTURES = {
 
 # Graphs as they are drawn ------------------------------------------------------------------------
 
-MODEL_FILES = {
-    "diffusion_models": "FireRed-Image-Edit-1.1-transformer.safetensors",
-    "text_encoders": "qwen_2.5_vl_7b_fp8_scaled.safetensors",
-    "vae": "qwen_image_vae.safetensors",
-    "loras": "FireRed-Image-Edit-1.0-Lightning-8steps-v1.0.safetensors",
-}
 PROMPTS = {"en": "Turn the eyes blue, keep everything else", "zh": "把眼睛变成蓝色，其他保持不变"}
 CAT = "cat.png"
 
@@ -242,9 +237,7 @@ FRAME = """() => {
 
 
 def _drawn(editor: Editor, graph: Graph, prompt: str) -> Image.Image:
-    editor.open("firered_edit_fal")
-    editor.page.evaluate("app.extensionManager.command.execute('Comfy.NewBlankWorkflow')")
-    editor.page.wait_for_function("app.graph.nodes.length === 0")
+    editor.open_empty()
     editor.page.evaluate(BUILD, [graph, prompt, CAT])
     # Nothing but the graph: the menus would lie over it.
     editor.page.evaluate("app.extensionManager.command.execute('Workspace.ToggleFocusMode')")
@@ -261,9 +254,7 @@ def _page() -> Iterator[tuple[Browser, ComfyUI]]:
     """A browser, and a ComfyUI that lists the model's files; they are empty and never loaded."""
     with tempfile.TemporaryDirectory() as folder, running_browser() as browser:
         base = furnish(Path(folder))
-        for kind, name in MODEL_FILES.items():
-            (base / "models" / kind).mkdir(parents=True, exist_ok=True)
-            (base / "models" / kind / name).touch()
+        list_model_files(base)
         Image.fromarray(data.chelsea()).save(base / "input" / CAT)
         with running_comfyui(base, environ={"FAL_KEY": "none"}) as comfyui:
             yield browser, comfyui

@@ -100,9 +100,7 @@ def _save(shot: bytes, name: str) -> None:
 
 def _compare(editor: Editor) -> bytes:
     """A region edit after its run, the slider over one eye."""
-    editor.open("firered_edit_fal")
-    editor.page.evaluate("app.extensionManager.command.execute('Comfy.NewBlankWorkflow')")
-    editor.page.wait_for_function("app.graph.nodes.length === 0")
+    editor.open_empty()
     editor.page.evaluate(BUILD, CAT)
     editor.run()
     pictures = editor.element("ImageCompare").locator("img")
@@ -163,11 +161,10 @@ def _page() -> Iterator[tuple[Browser, ComfyUI]]:
     ):
         base = furnish(Path(folder))
         _cat_with_mask().save(base / "input" / CAT)
-        hosts = {"FAL_QUEUE_RUN_HOST": fal.url, "FAL_REST_HOST": fal.url}
         # The compare comes first: it needs the key that the settings then are to save.
         (base / "user" / "__firered").mkdir(parents=True)
         (base / "user" / "__firered" / "fal_key").write_text(KEY)
-        with running_comfyui(base, environ={**hosts, "FAL_KEY": ""}) as comfyui:
+        with running_comfyui(base, environ={**fal.environment, "FAL_KEY": ""}) as comfyui:
             yield browser, comfyui
 
 

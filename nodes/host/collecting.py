@@ -117,10 +117,8 @@ def has_journal(folder: Path) -> bool:
 
 
 def _backlog(folder: Path) -> Backlog:
-    try:
+    with MissingPackageError.named():
         from ...pipeline.fal.backlog import Backlog
-    except ImportError as error:
-        raise MissingPackageError.of(error) from error
     return Backlog(folder)
 
 

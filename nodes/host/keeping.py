@@ -43,8 +43,6 @@ def _journal() -> Journal | None:
     folder = folders.data_folder()
     if not has_journal(folder):
         return None
-    try:
+    with MissingPackageError.named():
         from ...pipeline.fal.journal import journal_in
-    except ImportError as error:
-        raise MissingPackageError.of(error) from error
     return journal_in(folder)

@@ -11,7 +11,7 @@ from PIL import Image
 
 from doubles.fal_server import FalServer
 from support.blobs import disc
-from support.browser import Editor
+from support.browser import Editor, in_both_renderers
 from support.comfyui import ComfyUI
 from support.examples import BLUEPRINT_FAL, BLUEPRINT_LOCAL, BLUEPRINT_REGION
 from support.graphs import Blueprint
@@ -20,8 +20,6 @@ from support.model_files import write_model_files
 
 # Named first, so that a missing browser is noticed before ComfyUI is started.
 pytestmark = pytest.mark.usefixtures("browser")
-
-in_both_renderers = pytest.mark.parametrize("editor", ["classic", "nodes 2.0"], indirect=True)
 
 CONNECT = """async title => {
     const find = key => app.graph.nodes.find(node => node.type === key || node.title === key);
@@ -64,7 +62,7 @@ def _insert(editor: Editor, blueprint: Blueprint, picture: str) -> None:
     assert blueprint.name in said
     assert blueprint.description in said
     editor.place("Load Image", 300, 150)
-    # Below the corner where ComfyUI shows its notices, such as of a picture that is missing.
+    # Below the notice of edits on fal that wait, as other tests may have left them.
     editor.place("Save Image", 1200, 500)
     editor.set("LoadImage", image=picture)
     editor.page.evaluate(CONNECT, blueprint.name)

@@ -25,13 +25,11 @@ from firered_edit.pipeline.geometry import (
     SizePolicy,
     plan,
 )
-from support.browser import Editor
+from support.browser import Editor, in_both_renderers
 from support.comfyui import PACK_FOLDER, wait_until
 
 # Named first, so that a missing browser is noticed before ComfyUI is started.
 pytestmark = pytest.mark.usefixtures("browser")
-
-in_both_renderers = pytest.mark.parametrize("editor", ["classic", "nodes 2.0"], indirect=True)
 
 FAL = "FireRedEditFal"
 FIRST, SECOND = Size(1080, 1350), Size(640, 480)

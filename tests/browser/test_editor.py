@@ -9,13 +9,12 @@ import pytest
 from PIL import Image
 
 from doubles.fal_server import FalServer
-from support.browser import Editor
+from support.browser import Editor, in_both_renderers
 from support.server_fixtures import MODEL_FOLDER
 
 # Named first, so that a missing browser is noticed before ComfyUI is started.
 pytestmark = pytest.mark.usefixtures("browser")
 
-in_both_renderers = pytest.mark.parametrize("editor", ["classic", "nodes 2.0"], indirect=True)
 of_both_nodes = pytest.mark.parametrize("node", ["FireRedEdit", "FireRedEditFal"])
 
 TITLES = {"FireRedEdit": "FireRed Edit (Local)", "FireRedEditFal": "FireRed Edit (fal)"}

@@ -9,14 +9,12 @@ import pytest
 from playwright.sync_api import Locator, expect
 
 from doubles.fal_server import FalServer
-from support.browser import Editor
+from support.browser import Editor, in_both_renderers
 from support.comfyui import wait_until
 from support.server_fixtures import FAL_KEY
 
 # Named first, so that a missing browser is noticed before ComfyUI is started.
 pytestmark = pytest.mark.usefixtures("browser", "fal")
-
-in_both_renderers = pytest.mark.parametrize("editor", ["classic", "nodes 2.0"], indirect=True)
 
 Picture = Callable[[int, int], str]
 

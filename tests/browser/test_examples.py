@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Locator, expect
 
-from support.browser import Editor
+from support.browser import Editor, in_both_renderers
 from support.comfyui import PACK_FOLDER
 from support.examples import BATCH_FOLDER, EXAMPLES, FILES, LIGHTNING, MAKEUP, Model
 from support.model_files import write_model_files
@@ -18,7 +18,6 @@ from support.workflows import shipped
 # Named first, so that a missing browser is noticed before ComfyUI is started.
 pytestmark = pytest.mark.usefixtures("browser", "furnished")
 
-in_both_renderers = pytest.mark.parametrize("editor", ["classic", "nodes 2.0"], indirect=True)
 of_every_example = pytest.mark.parametrize("name", [example.name for example in EXAMPLES])
 
 OVERLAPS = """() => {

@@ -9,13 +9,12 @@ from typing import Any
 import pytest
 from playwright.sync_api import Locator, expect
 
-from support.browser import Editor
+from support.browser import Editor, in_both_renderers
 from support.pack import ROOT
 
 # Named first, so that a missing browser is noticed before ComfyUI is started.
 pytestmark = pytest.mark.usefixtures("browser")
 
-in_both_renderers = pytest.mark.parametrize("editor", ["classic", "nodes 2.0"], indirect=True)
 in_both_languages = pytest.mark.parametrize("language", ["en", "zh"], indirect=True)
 
 DOCS = ROOT / "web" / "docs"

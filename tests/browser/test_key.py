@@ -10,10 +10,10 @@ import pytest
 from playwright.sync_api import Browser, Locator, Response, Route, expect
 
 from doubles.fal_server import FalServer
-from support.browser import Editor, open_editor
+from support.browser import RENDERERS, Editor, open_editor
 from support.comfyui import ComfyUI, install_pack, running_comfyui
 from support.orphans import data_folder
-from support.server_fixtures import FAL_KEY
+from support.server_fixtures import FAL_KEY, fal_environment
 from support.settings_page import no_trouble, open_settings, panel
 
 # Named first, so that a missing browser is noticed before ComfyUI is started.
@@ -33,9 +33,7 @@ def keyless(
     """A ComfyUI that has found no key yet."""
     base = tmp_path_factory.mktemp("keyless")
     install_pack(base)
-    address = f"http://127.0.0.1:{fal_port}"
-    environ = {"FAL_KEY": "", "FAL_QUEUE_RUN_HOST": address, "FAL_REST_HOST": address}
-    with running_comfyui(base, environ=environ) as server:
+    with running_comfyui(base, environ=fal_environment(fal_port, "")) as server:
         yield server
 
 
@@ -90,7 +88,7 @@ _KEPT_BY_THE_PAGE = """async () => {
 }"""
 
 
-@pytest.mark.parametrize("keyless_editor", ["classic", "nodes 2.0"], indirect=True)
+@pytest.mark.parametrize("keyless_editor", RENDERERS, indirect=True)
 def test_a_key_is_saved_and_seen_nowhere_afterwards(
     keyless_editor: Editor, keyless: ComfyUI
 ) -> None:

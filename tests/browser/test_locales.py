@@ -9,13 +9,12 @@ from typing import Any
 import pytest
 from playwright.sync_api import Locator, expect
 
-from support.browser import Editor
+from support.browser import Editor, in_both_renderers
 from support.pack import ROOT
 
 # Named first, so that a missing browser is noticed before ComfyUI is started.
 pytestmark = pytest.mark.usefixtures("browser")
 
-in_both_renderers = pytest.mark.parametrize("editor", ["classic", "nodes 2.0"], indirect=True)
 in_both_languages = pytest.mark.parametrize("language", ["en", "zh"], indirect=True)
 in_chinese = pytest.mark.parametrize("language", ["zh"], indirect=True)
 
@@ -64,10 +63,8 @@ def language(editor: Editor, request: pytest.FixtureRequest) -> Iterator[str]:
 
 
 def _place(editor: Editor, *nodes: str) -> None:
-    """A workflow of these nodes alone; the page's buttons are named in its language."""
-    editor.open("firered_edit_fal")
-    editor.page.evaluate("app.extensionManager.command.execute('Comfy.NewBlankWorkflow')")
-    editor.page.wait_for_function("app.graph.nodes.length === 0")
+    """A workflow of these nodes alone."""
+    editor.open_empty()
     editor.page.evaluate(PLACE, list(nodes))
     editor.page.wait_for_load_state("networkidle")
 

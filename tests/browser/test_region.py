@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from doubles.fal_server import FalServer
-from support.browser import Editor
+from support.browser import Editor, in_both_renderers
 from support.photos import photograph
 
 pytestmark = pytest.mark.usefixtures("browser")
@@ -56,7 +56,7 @@ def painted(tmp_path: Path, editor: Editor) -> str:
     return editor.comfyui.upload(file)
 
 
-@pytest.mark.parametrize("editor", ["classic", "nodes 2.0"], indirect=True)
+@in_both_renderers
 def test_a_region_edit_is_built_run_and_measured(
     editor: Editor, painted: str, fal: FalServer
 ) -> None:

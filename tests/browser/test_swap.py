@@ -11,14 +11,12 @@ from PIL import Image
 from playwright.sync_api import expect
 
 from doubles.fal_server import FalServer
-from support.browser import Editor
+from support.browser import Editor, in_both_renderers
 from support.comfyui import wait_until
 from support.server_fixtures import MODEL_FOLDER
 
 # Named first, so that a missing browser is noticed before ComfyUI is started.
 pytestmark = pytest.mark.usefixtures("browser")
-
-in_both_renderers = pytest.mark.parametrize("editor", ["classic", "nodes 2.0"], indirect=True)
 
 LOCAL, FAL = "FireRedEdit", "FireRedEditFal"
 OTHER = {LOCAL: FAL, FAL: LOCAL}

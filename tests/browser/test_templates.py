@@ -10,13 +10,12 @@ import pytest
 from playwright.sync_api import expect
 
 from firered_edit.pipeline.prompts import resolve_names
-from support.browser import Editor
+from support.browser import Editor, in_both_renderers
 from support.comfyui import PACK_FOLDER
 
 # Named first, so that a missing browser is noticed before ComfyUI is started.
 pytestmark = pytest.mark.usefixtures("browser")
 
-in_both_renderers = pytest.mark.parametrize("editor", ["classic", "nodes 2.0"], indirect=True)
 of_both_nodes = pytest.mark.parametrize("node", ["FireRedEdit", "FireRedEditFal"])
 
 FAL = "FireRedEditFal"

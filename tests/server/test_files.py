@@ -6,47 +6,24 @@ from pathlib import Path
 
 import pytest
 
-from doubles.tiny_files import (
-    linear_layers,
-    write_lora,
-    write_text_encoder,
-    write_transformer,
-    write_vae,
-)
-from doubles.tiny_model import build_tiny_model
-from support.comfyui import ComfyUI, RunFailed, comfyui_source
+from support.comfyui import ComfyUI, RunFailed
 from support.events import listening
+from support.examples import TEXT_ENCODER, TRANSFORMER, VAE
+from support.model_files import write_model_files
 from support.workflows import Workflow, receipt, saved
 
 FILES = {
-    "diffusion_model": "FireRed-Image-Edit-1.1-transformer.safetensors",
-    "text_encoder": "qwen_2.5_vl_7b_fp8_scaled.safetensors",
-    "vae": "qwen_image_vae.safetensors",
+    "diffusion_model": TRANSFORMER.name,
+    "text_encoder": TEXT_ENCODER.name,
+    "vae": VAE.name,
 }
 LIGHTNING = "FireRed-Image-Edit-1.0-Lightning-8steps-v1.0"
 
 
-@pytest.fixture(scope="module")
-def models(base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """ComfyUI's model folders with the files of its FireRed template, tiny."""
-    vocabulary = comfyui_source() / "comfy" / "text_encoders" / "qwen25_tokenizer"
-    tiny = build_tiny_model(tmp_path_factory.mktemp("tiny") / "model", vocabulary=vocabulary)
-    folder = base / "models"
-    for kind in ("diffusion_models", "text_encoders", "vae", "loras"):
-        (folder / kind).mkdir(exist_ok=True)
-    write_transformer(tiny, folder / "diffusion_models" / FILES["diffusion_model"])
-    write_text_encoder(
-        tiny, folder / "text_encoders" / FILES["text_encoder"], quantisation="scaled_fp8"
-    )
-    write_vae(tiny, folder / "vae" / FILES["vae"])
-    layers = linear_layers(tiny)
-    write_lora(folder / "loras" / f"{LIGHTNING}.safetensors", layers, "bare down up alpha")
-    return folder
-
-
 @pytest.fixture
-def from_files(local: Workflow, models: Path) -> Workflow:
-    """The shipped local workflow with its model from single files."""
+def from_files(local: Workflow, base: Path) -> Workflow:
+    """The shipped local workflow with its model from single files, tiny."""
+    write_model_files(base)
     chosen = {f"source.{kind}": name for kind, name in FILES.items()}
     local.set("FireRedLoadModel", source="files", **{"source.folder": None}, **chosen)
     return local

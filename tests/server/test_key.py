@@ -16,7 +16,7 @@ import requests
 from doubles.fal_server import FalServer, Fault
 from support.comfyui import ComfyUI, install_pack, running_comfyui
 from support.orphans import data_folder
-from support.server_fixtures import FAL_KEY
+from support.server_fixtures import FAL_KEY, fal_environment
 
 KEY = "/firered/key"
 REMOVE = "/firered/key/remove"
@@ -45,9 +45,7 @@ def keyless(started: ComfyUI) -> ComfyUI:
 
 def _without_key(base: Path, fal_port: int, *options: str) -> AbstractContextManager[ComfyUI]:
     install_pack(base)
-    address = f"http://127.0.0.1:{fal_port}"
-    environ = {"FAL_KEY": "", "FAL_QUEUE_RUN_HOST": address, "FAL_REST_HOST": address}
-    return running_comfyui(base, environ=environ, options=("--cpu", *options))
+    return running_comfyui(base, environ=fal_environment(fal_port, ""), options=("--cpu", *options))
 
 
 def _key_file(comfyui: ComfyUI) -> Path:

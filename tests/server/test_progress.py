@@ -193,31 +193,30 @@ def _cancel(comfyui: ComfyUI, prompt_id: str) -> None:
         comfyui.finish(prompt_id, timeout=20)
 
 
+def _assert_cancelled(comfyui: ComfyUI, workflow: Workflow, begins: str, ends: str) -> None:
+    """Cancelled in the phase that ``begins`` so, the last word on it is ``ends``."""
+    with listening(comfyui) as events:
+        prompt_id = comfyui.start(workflow)
+        wait_until(lambda: any(text.startswith(begins) for text in events.texts))
+        _cancel(comfyui, prompt_id)
+        wait_until(lambda: events.last_text == ends)
+        _stays(events)
+    assert _failures(events) == []
+
+
 def test_a_cancelled_local_edit_says_so_and_shows_no_step(
     comfyui: ComfyUI, local: Workflow
 ) -> None:
     local.set("FireRedEdit", num_inference_steps=50, num_images=4, working_megapixels=0.1)
     local.set("FireRedEdit", seed=next(seeds))
-    with listening(comfyui) as events:
-        prompt_id = comfyui.start(local)
-        wait_until(lambda: any(text.startswith("step ") for text in events.texts))
-        _cancel(comfyui, prompt_id)
-        wait_until(lambda: events.last_text == "cancelled")
-        _stays(events)
-    assert _failures(events) == []
+    _assert_cancelled(comfyui, local, "step ", "cancelled")
 
 
 def test_a_cancelled_edit_on_fal_says_what_it_costs(
     comfyui: ComfyUI, remote: Workflow, fal: FalServer
 ) -> None:
     fal.queue_seconds = 60.0
-    with listening(comfyui) as events:
-        prompt_id = comfyui.start(remote)
-        wait_until(lambda: any(text.startswith("queue position") for text in events.texts))
-        _cancel(comfyui, prompt_id)
-        wait_until(lambda: events.last_text == "cancelled while queued: not billed")
-        _stays(events)
-    assert _failures(events) == []
+    _assert_cancelled(comfyui, remote, "queue position", "cancelled while queued: not billed")
 
 
 def test_a_cancelled_list_on_fal_says_what_became_of_its_edits(

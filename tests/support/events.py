@@ -33,11 +33,14 @@ class Events:
     """Everything heard so far, in order."""
 
     messages: list[dict[str, Any]] = field(default_factory=list)
-    texts: list[str] = field(default_factory=list)
     told: list[Told] = field(default_factory=list)
-    """The same texts, with their nodes and times."""
     previews: list[bytes] = field(default_factory=list)
     """Encoded pictures."""
+
+    @property
+    def texts(self) -> list[str]:
+        """What was told about any node."""
+        return [told.text for told in self.told]
 
     def of_node(self, node: str) -> list[str]:
         """The texts of one node."""
@@ -46,7 +49,7 @@ class Events:
     @property
     def last_text(self) -> str:
         """What a node shows now; empty before the first word."""
-        return self.texts[-1] if self.texts else ""
+        return self.told[-1].text if self.told else ""
 
     def progress(self, node: str) -> list[tuple[float, float]]:
         """The bar of ``node`` over time: value and maximum."""
@@ -64,7 +67,6 @@ class Events:
         kind, head = struct.unpack(">II", message[:8])
         if kind == TEXT_EVENT:
             node, text = message[8 : 8 + head].decode(), message[8 + head :].decode()
-            self.texts.append(text)
             self.told.append(Told(time.monotonic(), node, text))
         elif kind == PREVIEW_EVENT:
             self.previews.append(message[8:])

@@ -1,4 +1,4 @@
-"""The files that the examples name, in ComfyUI's folders, of a tiny model."""
+"""The files that the examples name, in ComfyUI's folders: empty, or of a tiny model."""
 
 from __future__ import annotations
 
@@ -16,13 +16,14 @@ from doubles.tiny_model import build_tiny_model
 from support.comfyui import comfyui_source
 from support.examples import FILES, LIGHTNING, TEXT_ENCODER, TRANSFORMER, VAE, Model
 
+_ALL = (*FILES, LIGHTNING)
+
 
 def write_model_files(base: Path) -> None:
     """Put them all below ``base``/models, where they are not there yet."""
-    if all(_file(base, model).exists() for model in (*FILES, LIGHTNING)):
+    if all(_file(base, model).exists() for model in _ALL):
         return
-    for model in (*FILES, LIGHTNING):
-        _file(base, model).parent.mkdir(parents=True, exist_ok=True)
+    list_model_files(base)
     vocabulary = comfyui_source() / "comfy" / "text_encoders" / "qwen25_tokenizer"
     with tempfile.TemporaryDirectory() as folder:
         tiny = build_tiny_model(Path(folder) / "model", vocabulary=vocabulary)
@@ -30,6 +31,14 @@ def write_model_files(base: Path) -> None:
         write_text_encoder(tiny, _file(base, TEXT_ENCODER), quantisation="scaled_fp8")
         write_vae(tiny, _file(base, VAE))
         write_lora(_file(base, LIGHTNING), linear_layers(tiny), "bare down up alpha")
+
+
+def list_model_files(base: Path) -> None:
+    """Put empty ones there: ComfyUI lists them, and nobody loads them."""
+    for model in _ALL:
+        file = _file(base, model)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.touch()
 
 
 def _file(base: Path, model: Model) -> Path:

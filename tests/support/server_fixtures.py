@@ -51,14 +51,14 @@ def furnish(folder: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def comfyui(base: Path, fal_port: int) -> Iterator[ComfyUI]:
-    address = f"http://127.0.0.1:{fal_port}"
-    environ = {
-        "FAL_QUEUE_RUN_HOST": address,
-        "FAL_REST_HOST": address,
-        "FAL_KEY": FAL_KEY,
-    }
-    with running_comfyui(base, environ=environ) as server:
+    with running_comfyui(base, environ=fal_environment(fal_port, FAL_KEY)) as server:
         yield server
+
+
+def fal_environment(port: int, key: str) -> dict[str, str]:
+    """What leads ComfyUI to a fal on loopback."""
+    address = f"http://127.0.0.1:{port}"
+    return {"FAL_QUEUE_RUN_HOST": address, "FAL_REST_HOST": address, "FAL_KEY": key}
 
 
 @pytest.fixture(scope="session")

@@ -1,7 +1,7 @@
 /** Where the buttons of a notice lead. */
 
 import { app } from "../../../scripts/app.js";
-import { button, element } from "../page/dom.js";
+import { button, nextPicture, outsideLink } from "../page/dom.js";
 import { words } from "../words/index.js";
 import { goTo, nodeAt } from "../page/places.js";
 
@@ -19,8 +19,7 @@ const PATIENCE_MS = 2_000;
  */
 export function cureButton(cure, nodeId) {
   if (cure === "billing") {
-    const textContent = words().errors.billing;
-    return element("a", { href: BILLING, target: "_blank", rel: "noopener noreferrer", textContent });
+    return outsideLink(BILLING, words().errors.billing);
   }
   if (cure === "settings") {
     return button(words().errors.settings, openSettings);
@@ -46,7 +45,7 @@ async function openSettings() {
       entry.click();
       return;
     }
-    await new Promise(requestAnimationFrame);
+    await nextPicture();
   }
 }
 

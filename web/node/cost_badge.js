@@ -61,8 +61,10 @@ function badgeOf(node) {
 function follow() {
   for (const node of app.canvas?.graph?.nodes ?? []) {
     const badge = badges.get(node);
-    if (badge && badge.price !== costOf(node)) {
-      badge.price = costOf(node);
+    if (!badge) continue;
+    const price = costOf(node);
+    if (badge.price !== price) {
+      badge.price = price;
       app.canvas.setDirty(true, true);
     }
   }

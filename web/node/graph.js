@@ -27,6 +27,12 @@ export function create(type) {
   return LiteGraph.createNode(type);
 }
 
+/** @returns {LGraphNode[]} Those of the whole workflow, inside subgraphs too. */
+export function allNodes() {
+  const root = app.rootGraph;
+  return [root, ...root.subgraphs.values()].flatMap((graph) => graph.nodes);
+}
+
 /**
  * @param {LGraphNode} node
  * @param {string} name

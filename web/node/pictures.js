@@ -1,7 +1,6 @@
 /** How large the pictures at a node are, where the page can know that before a run. */
 
-import { app } from "../../../scripts/app.js";
-import { pictureInputs } from "./graph.js";
+import { allNodes, pictureInputs } from "./graph.js";
 
 /**
  * @typedef {import("./graph.js").LGraphNode} LGraphNode
@@ -55,10 +54,7 @@ function sizeInside(subgraph, slot) {
  * @param {number} slot
  */
 function sizeOutside(subgraph, slot) {
-  const { rootGraph } = app;
-  const hosts = [rootGraph, ...rootGraph.subgraphs.values()]
-    .flatMap((graph) => graph.nodes)
-    .filter((node) => node.isSubgraphNode() && node.subgraph === subgraph);
+  const hosts = allNodes().filter((node) => node.isSubgraphNode() && node.subgraph === subgraph);
   // Placed twice, it may get two pictures.
   const [host, another] = hosts;
   return host?.graph && !another ? sizeBehind(host.graph, host.inputs[slot]?.link) : undefined;

@@ -3,11 +3,9 @@
  * that hang on a choice, as these on `source`, are left to the pack.
  */
 
-import { app } from "../../../scripts/app.js";
+import { allNodes } from "./graph.js";
 
 /**
- * @typedef {import("../../../scripts/app.js").LGraphNode} LGraphNode
- *
  * A choice of `source` as the server describes it: groups of inputs, each a type and its list.
  * @typedef {{key: string, inputs: Record<string, Record<string, [string, {options: string[]}]>>}} Choice
  * @typedef {{input: {required: {source: [string, {options: Choice[]}]}}}} Definition
@@ -39,10 +37,4 @@ function listsOf(definition) {
   const choices = definition?.input.required.source[1].options ?? [];
   const inputs = choices.flatMap((choice) => Object.values(choice.inputs)).flatMap(Object.entries);
   return new Map(inputs.map(([name, [, { options }]]) => [`source.${name}`, options]));
-}
-
-/** @returns {LGraphNode[]} Those inside subgraphs too. */
-function allNodes() {
-  const root = app.rootGraph;
-  return [root, ...root.subgraphs.values()].flatMap((graph) => graph.nodes);
 }

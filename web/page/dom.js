@@ -28,6 +28,19 @@ export function failure(error) {
 }
 
 /**
+ * @param {string} href An address outside of ComfyUI.
+ * @param {string} textContent
+ */
+export function outsideLink(href, textContent) {
+  return element("a", { href, textContent, target: "_blank", rel: "noopener noreferrer" });
+}
+
+/** @returns {Promise<unknown>} Until the page draws itself anew. */
+export function nextPicture() {
+  return new Promise(requestAnimationFrame);
+}
+
+/**
  * A button that cannot be pressed again before its work is done.
  *
  * @param {string} textContent

@@ -1,6 +1,7 @@
 /** Nodes by the ids that a run gives them: "12", or "3:12" for node 12 inside subgraph node 3. */
 
 import { app } from "../../../scripts/app.js";
+import { nextPicture } from "./dom.js";
 
 /** @typedef {import("../../../scripts/app.js").LGraphNode} LGraphNode */
 /** @typedef {import("../../../scripts/app.js").LGraph} LGraph */
@@ -52,8 +53,4 @@ export async function goTo(node) {
   }
   canvas.selectNode(node);
   canvas.animateToBounds(node.boundingRect);
-}
-
-function nextPicture() {
-  return new Promise(requestAnimationFrame);
 }

@@ -4,6 +4,7 @@
  */
 
 import { app } from "../../../scripts/app.js";
+import { nextPicture } from "../page/dom.js";
 import { nodeAt } from "../page/places.js";
 import { textOn } from "./text.js";
 
@@ -21,7 +22,7 @@ const AROUND = 26;
  */
 export async function makeRoom(id, text) {
   // ComfyUI listens to the same event, and may come second.
-  await new Promise(requestAnimationFrame);
+  await nextPicture();
   const node = nodeAt(String(id));
   const shown = node && textOn(node);
   if (!shown || app.extensionManager.setting.get("Comfy.VueNodes.Enabled")) {

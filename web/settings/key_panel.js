@@ -4,7 +4,7 @@
  */
 
 import { app } from "../../../scripts/app.js";
-import { button, element, failure, sentence } from "../page/dom.js";
+import { button, element, failure, outsideLink, sentence } from "../page/dom.js";
 import { words } from "../words/index.js";
 import { keyStatus, removeKey, saveKey, testKey } from "./key.js";
 import { fill, panelOf } from "./panel.js";
@@ -40,15 +40,9 @@ function show(panel, status, ...told) {
 
 /** @param {KeyStatus} status */
 function heading({ source }) {
-  const link = element("a", {
-    href: KEYS_PAGE,
-    target: "_blank",
-    rel: "noopener noreferrer",
-    textContent: "fal.ai/dashboard/keys",
-  });
   const said = element("span", { textContent: words().key.source[source] });
   if (source === "none") {
-    said.append(" ", link);
+    said.append(" ", outsideLink(KEYS_PAGE, "fal.ai/dashboard/keys"));
   }
   return element("header", {}, said);
 }

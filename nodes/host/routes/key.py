@@ -62,10 +62,8 @@ def _save(key: str) -> None:
 
 
 def _try_out() -> dict[str, Any]:
-    try:
+    with MissingPackageError.named():
         from ....pipeline.fal.connecting import connect
         from ....pipeline.fal.trying import try_key
-    except ImportError as error:
-        raise MissingPackageError.of(error) from error
     verdict = try_key(connect(folders.data_folder()))
     return {"outcome": verdict.outcome, "reason": verdict.reason}
