@@ -19,7 +19,7 @@ from .inputs import (
     to_output,
     to_request,
 )
-from .model import FireRedModelType
+from .model import FireRedModelType, check_model
 
 if TYPE_CHECKING:
     from ..pipeline.local.model import FireRedModel
@@ -28,7 +28,8 @@ DEFAULTS = Defaults(
     num_inference_steps=40,
     acceleration="none",
     acceleration_tooltip="none is the reference mathematics exactly. regular is the same up to "
-    "rounding, with less work for the VAE. high follows.",
+    "rounding, in faster kernels. high leaves out steps that would change little, by an "
+    "approximation that needs the package cache-dit.",
     working_megapixels=1.0,
 )
 
@@ -70,6 +71,7 @@ class FireRedEdit(EditNode):
         **widgets: Any,
     ) -> io.NodeOutput:
         with node_run() as host:
+            check_model(model)
             request = to_request(images=images or {}, size=size, **widgets)
             result = LocalEngine(model, host, noise).edit(request)
             return to_output(result, image_device(), image_dtype())

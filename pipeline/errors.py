@@ -2,7 +2,6 @@
 
 FireRedError
 ├── InputError          something the artist typed or connected
-│   └── NotYetError     a choice this version cannot carry out
 ├── SetupError          something this machine lacks
 │   ├── MissingPackageError
 │   ├── MissingModelError
@@ -63,10 +62,6 @@ class FireRedError(Exception):
 
 class InputError(FireRedError):
     """An input is missing, out of range or names something that is not there."""
-
-
-class NotYetError(InputError):
-    """A valid choice that this version does not carry out yet."""
 
 
 class SetupError(FireRedError):

@@ -23,7 +23,6 @@ BILLING = "fal.ai/dashboard/billing"
 CURES: dict[type[FireRedError], Cure] = {
     FireRedError: "node",
     errors.InputError: "node",
-    errors.NotYetError: "node",
     errors.SetupError: "node",
     errors.MissingPackageError: "node",
     errors.MissingModelError: "node",

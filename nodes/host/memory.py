@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from functools import cached_property
 from typing import cast
 
 import comfy.model_management
@@ -59,8 +60,11 @@ class ManagedModule:
 
     def key(self, layer: nn.Module) -> str:
         """What the patcher calls ``layer``."""
-        name = next(name for name, found in self.module.named_modules() if found is layer)
-        return f"{PREFIX}{name}"
+        return f"{PREFIX}{self._names[layer]}"
+
+    @cached_property
+    def _names(self) -> dict[nn.Module, str]:
+        return {layer: name for name, layer in self.module.named_modules()}
 
 
 def load(handles: Sequence[Handle], activation_bytes: int) -> None:
@@ -101,7 +105,8 @@ def borrowed(handle: Handle, layer: nn.Module) -> Iterator[None]:
 
 def _on_device(patcher: ModelPatcher, key: str, parameter: nn.Parameter) -> torch.Tensor:
     device = compute_device()
-    if key not in patcher.patches:
+    if key not in patcher.patches or key in patcher.backup:
+        # Nothing to add, or added when the module was loaded.
         return parameter.to(device)
     patched: torch.Tensor = patcher.patch_weight_to_device(
         key, device_to=device, return_weight=True

@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import torch
 from torch import Tensor
 
 from .latents import Tokens, unpack
-from .modulation import Table
 
 if TYPE_CHECKING:
     from diffusers import FlowMatchEulerDiscreteScheduler, QwenImageTransformer2DModel
@@ -30,29 +29,43 @@ class Conditions:
     references: Sequence[Tokens]
     guidance_scale: float
 
+    @property
+    def prompts(self) -> list[Tensor]:
+        """The embeddings of each branch."""
+        return [self.positive] if self.negative is None else [self.positive, self.negative]
+
+
+class Passes(Protocol):
+    """The transformer at work on one picture."""
+
+    def __call__(self, latents: Tensor, time: Tensor) -> list[Tensor]:
+        """The velocity (1, T, 64) of each branch for ``latents`` (1, T, 64) at ``time`` (1,).
+
+        The conditional branch first, then, where there is guidance, the unconditional one.
+        """
+
 
 def denoise(
-    transformer: QwenImageTransformer2DModel,
+    passes: Passes,
+    select: Callable[[int], None],
     scheduler: FlowMatchEulerDiscreteScheduler,
-    table: Table,
     noise: Tokens,
-    conditions: Conditions,
+    guidance_scale: float,
     on_step: Callable[[Callable[[], Tensor]], None],
 ) -> Tokens:
     """Turn ``noise`` into the latents of the edited picture.
 
-    ``on_step`` is called after every step with a function that gives the picture as it stands, as
-    latents (1, 16, 1, h, w). ``table`` holds the modulation of every step. The latents are rounded
-    to their own dtype after each step, and the timestep before it is divided, because the reference
+    ``select`` sets the modulation of a step. ``on_step`` is called after every step with a function
+    that gives the picture as it stands, as latents (1, 16, 1, h, w). The latents are rounded to
+    their own dtype after each step, and the timestep before it is divided, because the reference
     does both.
     """
     latents = noise.values
-    predict = _Predictor(transformer, noise, conditions)
     times = model_times(scheduler, latents.dtype)
     steps = zip(times, scheduler.timesteps, scheduler.sigmas, strict=False)
     for step, (time, timestep, sigma) in enumerate(steps):
-        table.select(transformer, step)
-        velocity = predict(latents, time)
+        select(step)
+        velocity = _guide(passes(latents, time), guidance_scale)
         estimate = partial(_estimate, latents, velocity, sigma, noise.grid)
         latents = scheduler.step(velocity, timestep, latents, return_dict=False)[0]
         on_step(estimate)
@@ -69,24 +82,20 @@ def _estimate(latents: Tensor, velocity: Tensor, sigma: Tensor, grid: tuple[int,
     return unpack(Tokens(latents - sigma.to(latents) * velocity, grid))
 
 
-class _Predictor:
-    """The velocity of the current latents, guided if there is a negative prompt."""
+class ReferencePasses:
+    """One pass after the other, exactly as the reference pipeline makes them."""
 
     def __init__(
         self, transformer: QwenImageTransformer2DModel, noise: Tokens, conditions: Conditions
     ) -> None:
         self._transformer = transformer
-        self._conditions = conditions
+        self._prompts = conditions.prompts
         self._references = [reference.values for reference in conditions.references]
         grids = [noise.grid, *(reference.grid for reference in conditions.references)]
         self._shapes = [[(1, rows, columns) for rows, columns in grids]]
 
-    def __call__(self, latents: Tensor, time: Tensor) -> Tensor:
-        conditional = self._pass(latents, time, self._conditions.positive)
-        if self._conditions.negative is None:
-            return conditional
-        unconditional = self._pass(latents, time, self._conditions.negative)
-        return _guide(conditional, unconditional, self._conditions.guidance_scale)
+    def __call__(self, latents: Tensor, time: Tensor) -> list[Tensor]:
+        return [self._pass(latents, time, prompt) for prompt in self._prompts]
 
     def _pass(self, latents: Tensor, time: Tensor, embeddings: Tensor) -> Tensor:
         output: Tensor = self._transformer(
@@ -100,8 +109,12 @@ class _Predictor:
         return output[:, : latents.shape[1]]
 
 
-def _guide(conditional: Tensor, unconditional: Tensor, scale: float) -> Tensor:
+def _guide(velocities: Sequence[Tensor], scale: float) -> Tensor:
     """True classifier-free guidance, each token brought back to its conditional length."""
+    conditional, *others = velocities
+    if not others:
+        return conditional
+    (unconditional,) = others
     combined = unconditional + scale * (conditional - unconditional)
     wanted = conditional.norm(dim=-1, keepdim=True)
     guided: Tensor = combined * (wanted / combined.norm(dim=-1, keepdim=True))

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from ..canvas import restore
 from ..checks import check_choice
-from ..errors import InputError, NotYetError
+from ..errors import InputError
 from ..host import LocalHost
 from ..images import check_finite, check_shown
 from ..preparation import Prepared, Stopwatch, prepare
 from ..request import MAX_SEED, TRAINED_REFERENCES, EditRequest, EditResult
+from .acceleration.caching import check_installed
+from .acceleration.choosing import Acceleration
 from .autoencoder import Mode
 from .bench import Bench
 from .cancelling import cancel_points, check_cancelled
@@ -42,19 +45,27 @@ def check_local(request: EditRequest) -> None:
             "Put them together with FireRed Stitch References, or use FireRed Edit (fal).",
         )
     if request.acceleration == "high":
-        raise NotYetError(
-            "acceleration high is not available locally yet.", "Choose none or regular for now."
-        )
+        check_installed()
 
 
 class LocalEngine:
-    """Carries out edits with one loaded model. Not re-entrant: one GPU, one edit at a time."""
+    """Carries out edits with one loaded model. Not re-entrant: one GPU, one edit at a time.
 
-    def __init__(self, model: FireRedModel, host: LocalHost, noise: Noise = "cpu") -> None:
+    ``compiles`` overrides where faster kernels are compiled: on GPUs only, unless it says so.
+    """
+
+    def __init__(
+        self,
+        model: FireRedModel,
+        host: LocalHost,
+        noise: Noise = "cpu",
+        compiles: bool | None = None,
+    ) -> None:
         check_choice("noise", noise, NOISES)
         self._model = model
         self._host = host
         self._noise = noise
+        self._compiles = compiles
 
     @torch.inference_mode()
     def edit(self, request: EditRequest) -> EditResult:
@@ -65,7 +76,8 @@ class LocalEngine:
         """
         prepared = self._prepare(request)
         check_local(prepared.request)
-        return _Run(Bench(self._model, self._host), self._noise, prepared).result()
+        bench = Bench(self._model, self._host)
+        return _Run(bench, self._noise, prepared, self._compiles).result()
 
     def _prepare(self, request: EditRequest) -> Prepared:
         own = self._model.schedule
@@ -78,7 +90,9 @@ class LocalEngine:
 class _Run:
     """One edit on its way."""
 
-    def __init__(self, bench: Bench, noise: Noise, prepared: Prepared) -> None:
+    def __init__(
+        self, bench: Bench, noise: Noise, prepared: Prepared, compiles: bool | None
+    ) -> None:
         self._bench = bench
         self._model, self._host = bench.model, bench.host
         self._noise = noise
@@ -88,6 +102,7 @@ class _Run:
         still = self._request.acceleration != "none"
         self._conditioner = Conditioner(bench, self._sizes, Mode(still, self._sizes.encode_tile))
         self._decoder = Decoder(bench, self._sizes, Mode(still, self._sizes.decode_tile))
+        self._acceleration = Acceleration(bench, self._request, self._sizes.paired, compiles)
         self._total = self._request.num_images * self._request.num_inference_steps
 
     def result(self) -> EditResult:
@@ -118,6 +133,8 @@ class _Run:
     def _denoise(self, conditions: Conditions) -> list[Tokens]:
         self._bench.bring("preparing the steps", self._model.transformer, self._sizes.denoise)
         table = self._table(self._schedule()).to(self._host.device)
+        select = partial(table.select, self._transformer)
+        self._acceleration.prepare()
         steps = Steps(self._model, self._prepared, self._host)
         on_step = self._step_counter(steps)
         results = []
@@ -125,8 +142,9 @@ class _Run:
             noise = draw_noise(
                 self._plan.canvas, seed, self._host.device, self._model.dtype, self._noise
             )
-            scheduler = self._schedule()
-            result = denoise(self._transformer, scheduler, table, noise, conditions, on_step)
+            scheduler, scale = self._schedule(), conditions.guidance_scale
+            with self._acceleration.passes(noise, conditions) as passes:
+                result = denoise(passes, select, scheduler, noise, scale, on_step)
             check_finite(result.values)
             results.append(result)
         steps.remember()
@@ -182,6 +200,7 @@ class _Run:
             "loras": [str(use) for use in self._model.loras],
             "schedule": f"shift {own.shift:g}, no terminal level" if own else "reference",
             "noise": self._noise,
+            "acceleration": self._acceleration.describe(),
             "device": str(self._host.device),
             "tiles": self._decoder.tiles,
             "cache": self._bench.receipt(),

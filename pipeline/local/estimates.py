@@ -11,13 +11,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ..errors import SetupError
-from ..geometry import MEGAPIXEL, Plan, Size
+from ..geometry import MEGAPIXEL, Size
 from .latents import grid_of
 
 if TYPE_CHECKING:
     from torch import nn
 
     from ..preparation import Prepared
+    from ..request import EditRequest
     from .model import FireRedModel
 
 GIB = 1024**3
@@ -27,6 +28,9 @@ PASS_VECTORS = 15.6
 
 PASS_VECTORS_TWO_TIMES = 17.6
 """The same where references are modulated as at timestep zero."""
+
+PASS_VECTORS_PAIRED = 12.9
+"""The same, for each of two branches, in fused kernels."""
 
 DECODE_BYTES = 36.3
 """Per pixel and base channel of the VAE; its norms in fp32 dominate."""
@@ -47,7 +51,10 @@ TILE = 512
 
 @dataclass(frozen=True)
 class Estimate:
-    """Bytes beside the weights, by phase, and the sides of tiles where the VAE needs them."""
+    """Bytes beside the weights, by phase, and the sides of tiles where the VAE needs them.
+
+    ``paired`` is whether both branches of guidance go through the transformer in one pass.
+    """
 
     read: int
     encode: int
@@ -55,6 +62,7 @@ class Estimate:
     decode: int
     encode_tile: int | None
     decode_tile: int | None
+    paired: bool
 
 
 def estimate(model: FireRedModel, prepared: Prepared, total: int) -> Estimate:
@@ -66,16 +74,23 @@ def estimate(model: FireRedModel, prepared: Prepared, total: int) -> Estimate:
     largest = max((fit.grid for fit in plan.fits), key=lambda grid: grid.area)
     encode, encode_tile = _vae_bytes(model, largest, ENCODE_BYTES, total)
     decode, decode_tile = _vae_bytes(model, plan.canvas, DECODE_BYTES, total)
+    paired = _shares_passes(prepared.request) and _denoise_needs(model, prepared, 2) <= total
     found = Estimate(
         read=READ_BYTES,
         encode=encode,
-        denoise=_denoise_bytes(model, prepared),
+        denoise=_denoise_bytes(model, prepared, 1 + paired),
         decode=decode,
         encode_tile=encode_tile,
         decode_tile=decode_tile,
+        paired=paired,
     )
-    _check_fits(found, model, plan, total)
+    _check_fits(found, model, prepared, total)
     return found
+
+
+def _shares_passes(request: EditRequest) -> bool:
+    """The reference mathematics makes one pass after the other."""
+    return request.acceleration != "none" and request.guidance_scale > 1
 
 
 def _vae_bytes(
@@ -92,14 +107,16 @@ def _vae_bytes(
     return min(whole, int(TILE**2 * per_pixel)), TILE
 
 
-def _denoise_bytes(model: FireRedModel, prepared: Prepared) -> int:
-    """Activations of one pass over canvas, references and text."""
+def _denoise_bytes(model: FireRedModel, prepared: Prepared, branches: int) -> int:
+    """Activations of one pass over canvas, references and text of so many branches."""
     transformer: Any = model.transformer.module
     plan = prepared.plan
     pictures = sum(map(_tokens, [plan.canvas, *(fit.grid for fit in plan.fits)]))
     text = len(plan.fits) * PICTURE_TOKENS + len(prepared.prompt)
     vectors = PASS_VECTORS_TWO_TIMES if transformer.zero_cond_t else PASS_VECTORS
-    alive = (pictures + text) * vectors + _table_vectors(transformer, prepared)
+    if branches > 1:
+        vectors = PASS_VECTORS_PAIRED
+    alive = branches * (pictures + text) * vectors + _table_vectors(transformer, prepared)
     return int(alive * transformer.inner_dim * model.dtype.itemsize)
 
 
@@ -110,10 +127,16 @@ def _table_vectors(transformer: Any, prepared: Prepared) -> int:
     return prepared.request.num_inference_steps * blocks * rows * 6
 
 
-def _check_fits(found: Estimate, model: FireRedModel, plan: Plan, total: int) -> None:
-    # While streaming, one layer computes as the next one arrives.
+def _denoise_needs(model: FireRedModel, prepared: Prepared, branches: int) -> int:
+    """The least that steps need: while streaming, one layer computes as the next one arrives."""
     streamed = 2 * _largest_layer(model.transformer.module)
-    needed = max(found.denoise + streamed, found.decode, found.encode) + RESERVE_BYTES
+    return _denoise_bytes(model, prepared, branches) + streamed + RESERVE_BYTES
+
+
+def _check_fits(found: Estimate, model: FireRedModel, prepared: Prepared, total: int) -> None:
+    plan = prepared.plan
+    vae = max(found.decode, found.encode) + RESERVE_BYTES
+    needed = max(_denoise_needs(model, prepared, 1 + found.paired), vae)
     if needed > total:
         megapixels = plan.canvas.area / MEGAPIXEL
         raise SetupError(

@@ -100,13 +100,14 @@ def test_what_an_earlier_run_said_is_gone_from_a_node_that_this_one_does_not_rea
     editor: Editor, picture: Picture
 ) -> None:
     _open_local(editor, picture)
-    editor.set("FireRedEdit", acceleration="high")
+    editor.set("FireRedEdit", prompt="put on the hat of @image7")
     editor.run()
-    words = "acceleration high is not available locally yet. Choose none or regular for now."
+    problem = "The prompt names @image7, but connected: @image1 only."
+    words = f"{problem} Connect that picture or change the name."
     expect(_says(editor, words)).to_be_visible(timeout=SLOW_MS)
     editor.set("FireRedLoadModel", source="hub")
     editor.run()
     loader = _says(editor, re.compile(r"downloads are not allowed .* then run again\.$"))
     expect(loader).to_be_visible(timeout=SLOW_MS)
-    expect(_says(editor, re.compile("acceleration high is not"))).to_have_count(0)
+    expect(_says(editor, words)).to_have_count(0)
     editor.screenshot("progress_leftovers")

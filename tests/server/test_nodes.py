@@ -147,12 +147,16 @@ def test_a_model_that_is_not_there_is_an_error(
     assert words in caught.value.message
 
 
-def test_an_acceleration_that_has_no_effect_yet_is_an_error(
-    comfyui: ComfyUI, local: Workflow
+@pytest.mark.parametrize(
+    ("acceleration", "words"),
+    [("regular", "both branches in one pass"), ("high", "0 of 8 steps left out")],
+)
+def test_an_accelerated_edit_says_so_in_its_receipt(
+    comfyui: ComfyUI, local: Workflow, acceleration: str, words: str
 ) -> None:
-    local.set("FireRedEdit", acceleration="high")
-    with pytest.raises(RunFailed, match="acceleration high is not available"):
-        comfyui.run(local)
+    local.set("FireRedEdit", acceleration=acceleration, num_inference_steps=8)
+    details = receipt(local, comfyui.run(local))["details"]
+    assert words in str(details["acceleration"])
 
 
 def _cancel(comfyui: ComfyUI, prompt_id: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 import torch
@@ -11,7 +12,12 @@ from support.pack import load_pack
 load_pack()
 
 from firered_edit.pipeline.geometry import Size  # noqa: E402 - needs the pack
-from firered_edit.pipeline.local.denoising import Conditions, denoise, model_times  # noqa: E402
+from firered_edit.pipeline.local.denoising import (  # noqa: E402
+    Conditions,
+    ReferencePasses,
+    denoise,
+    model_times,
+)
 from firered_edit.pipeline.local.latents import draw_noise, grid_of  # noqa: E402
 from firered_edit.pipeline.local.modulation import clear_rows, compute_table  # noqa: E402
 from firered_edit.pipeline.local.schedule import prepared_schedule  # noqa: E402
@@ -43,7 +49,9 @@ def denoised(model: FireRedModel, host: LocalHost, steps: int = 2) -> torch.Tens
     )
     conditions = Conditions(_prompt(model), None, [reference], 1.0)
     try:
-        return denoise(transformer, scheduler, table, noise, conditions, _ignore).values
+        passes = ReferencePasses(transformer, noise, conditions)
+        select = partial(table.select, transformer)
+        return denoise(passes, select, scheduler, noise, 1.0, _ignore).values
     finally:
         clear_rows(transformer)
 
