@@ -7,16 +7,26 @@ from typing import Any
 
 from comfy_api.latest import io
 
+from ..pipeline.checks import check_kind
 from ..pipeline.errors import InputError
 from ..pipeline.host import Reporter
 from ..pipeline.local.hub import RELEASES, download, find_release, is_complete
 from ..pipeline.local.loras import use_lora
 from ..pipeline.local.model import PRECISIONS, FireRedModel, Precision
+from ..pipeline.local.sharing import LoadedModels
 from ..pipeline.local.weights import ModelFiles, load_files, load_folder
 from .host import folders, node_run, settings
 from .inputs import CATEGORY
 
 FireRedModelType = io.Custom("FIRERED_MODEL")
+
+_loaded = LoadedModels()
+"""Loader nodes on the same files share a model."""
+
+
+def check_model(model: object) -> None:
+    """Raise ``InputError`` for what is no model of this pack, such as ComfyUI's own MODEL."""
+    check_kind("model", model, FireRedModel, "Connect FireRed Load Model.")
 
 
 class FireRedLoadModel(io.ComfyNode):
@@ -50,13 +60,13 @@ class FireRedLoadModel(io.ComfyNode):
                         folders.file("text_encoders", str(others["text_encoder"])),
                         folders.file("vae", str(others["vae"])),
                     )
-                    return io.NodeOutput(load_files(files, precision, host))
+                    return io.NodeOutput(load_files(files, precision, host, _loaded))
                 case {"source": "folder", "folder": str(name)}:
                     folder = folders.diffusers_folder(name)
-                    return io.NodeOutput(load_folder(folder, precision, host))
+                    return io.NodeOutput(load_folder(folder, precision, host, _loaded))
                 case {"source": "hub", "version": str(version)}:
                     folder = _hub_folder(version, host)
-                    return io.NodeOutput(load_folder(folder, precision, host))
+                    return io.NodeOutput(load_folder(folder, precision, host, _loaded))
             raise InputError(f"The source is {source!r}.", "Choose files, folder or hub.")
 
 
@@ -105,6 +115,7 @@ class FireRedLoadLora(io.ComfyNode):
         cls, model: FireRedModel, lora: str, strength: float, use_its_schedule: bool
     ) -> io.NodeOutput:
         with node_run() as host:
+            check_model(model)
             file = folders.file("loras", lora)
             return io.NodeOutput(use_lora(model, file, strength, use_its_schedule, host))
 

@@ -25,6 +25,8 @@ def _pad_edges(pixels: Pixels, fit: Fit) -> Pixels:
     height, width = pixels.shape[:2]
     missing_y = max(0, int(np.ceil(bottom - 1e-6)) - height)
     missing_x = max(0, int(np.ceil(right - 1e-6)) - width)
+    if not (missing_x or missing_y):
+        return pixels
     return np.pad(pixels, ((0, missing_y), (0, missing_x), (0, 0)), mode="edge")
 
 

@@ -33,7 +33,7 @@ from contextlib import contextmanager
 MAX_LENGTH = 300
 """Characters an artist sees of any error."""
 
-_DATA_URI = re.compile(r"data:[^,\s]*,\S*")
+_DATA_URI = re.compile(r"data:[^,\s]{0,200},\S*")
 
 
 class FireRedError(Exception):

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from .checks import check_range
+from .checks import check_kind, check_range
 from .errors import InputError
 
 CELL = 16
@@ -186,6 +186,7 @@ def scale_to_area(size: Size, area: float) -> float:
 def _main_index(policy: SizePolicy, sizes: list[Size]) -> int:
     if not isinstance(policy, MatchImage):
         return 0
+    check_kind("size index", policy.index, int, "Choose which image the size follows.")
     if not 1 <= policy.index <= len(sizes):
         raise InputError(
             f"The size follows image {policy.index}, but {len(sizes)} connected.",
@@ -228,6 +229,7 @@ def _whole_cells(size: Size, area: float) -> Size:
 
 
 def _preset(name: str) -> tuple[int, int]:
+    check_kind("size preset", name, str, f"Choose {', '.join(PRESETS)}.")
     if name not in PRESETS:
         raise InputError(f"There is no size preset {name!r}.", f"Choose {', '.join(PRESETS)}.")
     return PRESETS[name]

@@ -87,6 +87,12 @@ class LayerKit(Protocol):
         that no weight is held twice; ``check`` is called between tensors and may raise.
         """
 
+    def multiplied(self, module: nn.Module) -> float:
+        """The share of the packed weights in ``module`` that are multiplied as they lie.
+
+        The others are unpacked for every product, which costs time instead of saving it.
+        """
+
 
 class Handle(Protocol):
     """A module whose place in memory the host decides."""
@@ -242,6 +248,9 @@ class PlainKit:
             tensors[key] = tensors[key].to(dtype)
         module.load_state_dict(tensors, assign=True)
         tensors.clear()
+
+    def multiplied(self, module: nn.Module) -> float:
+        return 0.0
 
 
 class PlainHost:

@@ -5,13 +5,15 @@ from __future__ import annotations
 import io
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TypeAlias
 
 import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, ImageFile, ImageOps
 
+from .checks import check_kind
 from .errors import InputError, ResultError
 from .geometry import Size
 
@@ -23,7 +25,11 @@ ALPHA_BACKGROUND = 255
 
 MAX_REFERENCES = 10
 MAX_DECODED_PIXELS = 8192 * 8192
+_ROWS = 16
+"""Pictures are brought to bytes in strips that stay in the processor's cache."""
+
 _FORMATS = ("PNG", "JPEG", "WEBP")
+_END_OF_JPEG = b"\xff\xd9"
 
 
 @dataclass(frozen=True)
@@ -68,6 +74,7 @@ def _split(name: str, batch: torch.Tensor) -> Iterable[Reference]:
 
 def batch_of(name: str, images: torch.Tensor) -> torch.Tensor:
     """An IMAGE, or a picture of one, as (B, H, W, C); ``InputError`` for what is none."""
+    check_kind(name, images, torch.Tensor, "Connect an IMAGE.")
     batch = images[None] if images.ndim == 3 else images
     if batch.ndim != 4 or batch.shape[-1] not in (1, 3, 4) or 0 in batch.shape:
         raise InputError(
@@ -90,7 +97,16 @@ def finite(name: str, values: torch.Tensor) -> torch.Tensor:
 
 def to_uint8(name: str, picture: torch.Tensor) -> Pixels:
     """(H, W, C) floating point in 0..1 to uint8, rounded to nearest; ``InputError`` on NaN."""
-    return (finite(name, picture) * 255).round_().clamp_(0, 255).to(torch.uint8).numpy()
+    values = finite(name, picture).numpy()
+    pixels = np.empty(values.shape, np.uint8)
+    strip = np.empty((_ROWS, *values.shape[1:]), np.float32)
+    # What is far above 1 becomes infinite, and is brought down with the rest.
+    with np.errstate(over="ignore"):
+        for top in range(0, len(values), _ROWS):
+            part = values[top : top + _ROWS]
+            scaled = np.multiply(part, 255, out=strip[: len(part)])
+            pixels[top : top + _ROWS] = np.rint(scaled, out=scaled).clip(0, 255, out=scaled)
+    return pixels
 
 
 def over_white(picture: torch.Tensor) -> torch.Tensor:
@@ -121,7 +137,9 @@ def _flatten_alpha(pixels: Pixels) -> tuple[Pixels, bool]:
 
 def to_tensor(pixels: Pixels) -> torch.Tensor:
     """(H, W, 3) uint8 to (H, W, 3) float32 in 0..1."""
-    return torch.from_numpy(np.array(pixels)).to(torch.float32).div_(255)
+    picture = torch.empty(pixels.shape)
+    np.divide(pixels, np.float32(255), out=picture.numpy())
+    return picture
 
 
 def encode_png(pixels: Pixels) -> bytes:
@@ -141,18 +159,49 @@ def encode_jpeg(pixels: Pixels) -> bytes:
 def decode(data: bytes) -> Pixels:
     """Bytes of a PNG, JPEG or WebP to RGB pixels; ``ResultError`` if they are anything else.
 
-    The type is read from the bytes: what a server declares about them is not always true.
+    The type is read from the bytes: what a server declares about them is not always true. The
+    picture is turned as its file says, and of several it is the first.
     """
     try:
+        _check_whole(data)
         with Image.open(io.BytesIO(data), formats=_FORMATS) as picture:
             if picture.width * picture.height > MAX_DECODED_PIXELS:
                 raise ResultError(
                     f"The result is {picture.width}x{picture.height} pixels.",
                     "Ask for a smaller size.",
                 )
-            return np.asarray(picture.convert("RGB"))
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+            return _upright(picture)
+    except _UNREADABLE as error:
         raise ResultError("The result is not a readable picture.", "Run the edit again.") from error
+
+
+_UNREADABLE = (
+    OSError, SyntaxError, ValueError, IndexError, Image.DecompressionBombError, Warning,
+)  # fmt: skip
+"""What Pillow raises, of warnings where another pack has made errors of them."""
+
+
+def _check_whole(data: bytes) -> None:
+    """Raise one of ``_UNREADABLE`` where Pillow would make up for bytes missing or wrong."""
+    with Image.open(io.BytesIO(data), formats=_FORMATS) as picture:
+        # Compares the checksums of a PNG, which those who load its pixels pass over.
+        picture.verify()
+        # Other packs set this for the whole process; what is missing would then come out grey.
+        lenient = picture.format == "JPEG" and ImageFile.LOAD_TRUNCATED_IMAGES
+    if lenient and _END_OF_JPEG not in data:
+        raise ValueError("cut short")
+
+
+def _upright(picture: Image.Image) -> Pixels:
+    picture.load()
+    # A damaged note on how to hold a picture raises anything, and takes nothing from its pixels.
+    with suppress(Exception):
+        ImageOps.exif_transpose(picture, in_place=True)
+    if not picture.mode.startswith("I"):
+        return np.asarray(picture.convert("RGB"))
+    # 16 bits of grey: Pillow would make everything white that is above 8.
+    grey = np.rint(np.asarray(picture, np.float32) / 257).clip(0, 255).astype(np.uint8)
+    return np.repeat(grey[..., None], 3, axis=2)
 
 
 def check_finite(values: torch.Tensor) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 
+from .checks import check_kind
 from .errors import InputError
 from .geometry import Size
 from .images import finite
@@ -25,6 +26,7 @@ def single_mask(name: str, mask: torch.Tensor) -> torch.Tensor:
 
 def mask_batch(name: str, mask: torch.Tensor) -> torch.Tensor:
     """A MASK as (B, H, W); ``InputError`` for what is none."""
+    check_kind(name, mask, torch.Tensor, "Connect a MASK.")
     batch = mask[None] if mask.ndim == 2 else mask
     if batch.ndim != 3 or 0 in batch.shape:
         raise InputError(

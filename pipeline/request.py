@@ -11,7 +11,7 @@ import re
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
-from .checks import check_choice, check_range
+from .checks import check_choice, check_kind, check_range
 from .errors import InputError
 
 if TYPE_CHECKING:
@@ -61,6 +61,8 @@ class EditRequest:
 
     def check(self) -> None:
         """Raise ``InputError`` for anything no engine could carry out."""
+        for name, text in (("prompt", self.prompt), ("negative_prompt", self.negative_prompt)):
+            check_kind(name, text, str, "Connect a text.")
         if not self.prompt.strip():
             raise InputError("The prompt is empty.", "Write what to change in the picture.")
         for text in (self.prompt, self.negative_prompt):

@@ -13,7 +13,17 @@ from comfy_execution.utils import get_executing_context
 
 from ...pipeline.errors import EditCancelled, FireRedError
 from ...pipeline.host import Handle, LayerKit, LoraResult, Phase, RemoteSettings
-from . import cancelling, endings, failing, folders, freeing, lora, memory, progress, settings
+from . import (
+    cancelling,
+    endings,
+    failing,
+    folders,
+    freeing,
+    lora_layouts,
+    memory,
+    progress,
+    settings,
+)
 from .layers import ComfyKit
 from .previews import Previews
 
@@ -90,7 +100,7 @@ class ComfyHost:
         return memory.borrowed(handle, layer)
 
     def add_lora(self, handles: Sequence[Handle], file: Path, strength: float) -> LoraResult:
-        return lora.add_lora(handles, file, strength)
+        return lora_layouts.add_lora(handles, file, strength)
 
     def on_free(self, forget: Callable[[], None]) -> None:
         freeing.on_free(forget)

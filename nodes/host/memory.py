@@ -58,6 +58,11 @@ class ManagedModule:
     def version(self) -> str:
         return str(self.patcher.patches_uuid) if self.patcher.patches else ""
 
+    @property
+    def loaded_bytes(self) -> int:
+        """Bytes of weights on the device now, by ComfyUI's count."""
+        return int(self.patcher.loaded_size())
+
     def key(self, layer: nn.Module) -> str:
         """What the patcher calls ``layer``."""
         return f"{PREFIX}{self._names[layer]}"

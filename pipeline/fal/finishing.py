@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import binascii
 import logging
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
@@ -16,6 +17,7 @@ from functools import partial
 
 from ..crew import Crew
 from ..errors import (
+    FireRedError,
     JobFailedError,
     JobGoneError,
     JournalError,
@@ -26,12 +28,15 @@ from ..errors import (
 from ..images import Pixels, decode
 from .journal import Entry, Journal, State
 from .pricing import dollars
-from .protocol.answers import Answer
+from .protocol.answers import Answer, is_data
 from .protocol.client import FalClient
 
 logger = logging.getLogger(__name__)
 
 DOWNLOAD_TRIES = 3
+
+ANEW_S = 15.0
+"""How long fal is asked again for an answer that is known already."""
 
 _crew = Crew("firered-fal-download", 8)
 
@@ -62,15 +67,37 @@ class Finisher:
         Raises ``ResultError`` where there are none, or the job's own failure: then it is over.
         """
         known = entry.answer if entry.answer and all(entry.answer.urls) else None
-        answer = known or self._answer(entry, stopped)
+        if known is None:
+            return self._bring(entry, self._answer(entry, stopped), stopped)
+        try:
+            return self._bring(entry, known, stopped)
+        except (RemoteError, ResultError):
+            anew = self._anew(entry)
+            if anew is None or anew.urls == known.urls:
+                raise
+            return self._bring(entry, anew, stopped)
+
+    def _bring(self, entry: Entry, answer: Answer, stopped: Callable[[], bool]) -> Finished:
+        """The pictures that ``answer`` names."""
         shown = [index for index, flag in enumerate(answer.flagged) if not flag]
         downloads = [_crew.submit(partial(self._fetch, answer, index, stopped)) for index in shown]
-        if not known and not _is_inline(answer):
+        if answer is not entry.answer and not answer.is_inline:
             # While the pictures are under way: fal answers the same again if this is not reached.
             self._note(entry, answer)
         fetched = [download.result() for download in downloads]
         self._keep(entry, answer, [data for data, _ in fetched])
         return Finished(answer, [pixels for _, pixels in fetched])
+
+    def _anew(self, entry: Entry) -> Answer | None:
+        """fal's answer once more, where the one at hand has led nowhere; None for none.
+
+        Whatever is said instead, the job is not over for it: it would be ordered again.
+        """
+        assert entry.job is not None
+        until = time.monotonic() + ANEW_S
+        with suppress(FireRedError):
+            return self._client.result(entry.job, lambda: time.monotonic() > until)
+        return None
 
     def _answer(self, entry: Entry, stopped: Callable[[], bool]) -> Answer:
         assert entry.job is not None
@@ -95,7 +122,7 @@ class Finisher:
     def _fetch_once(
         self, url: str, size: tuple[int, int] | None, stopped: Callable[[], bool]
     ) -> tuple[bytes, Pixels]:
-        data = inline(url) if url.startswith("data:") else self._download(url, stopped)
+        data = inline(url) if is_data(url) else self._download(url, stopped)
         pixels = decode(data)
         height, width = pixels.shape[:2]
         if size is not None and size != (width, height):
@@ -119,7 +146,7 @@ class Finisher:
                 self._journal.results.store(entry.key, number, data)
                 for number, data in enumerate(pictures, 1)
             ]
-            if _is_inline(answer):
+            if answer.is_inline:
                 self._note(entry, replace(answer, urls=["" for _ in answer.urls]))
             self._journal.stored(entry.key, files, delivered=not files)
 
@@ -181,7 +208,3 @@ def inline(uri: str) -> bytes:
         raise ResultError(
             "The picture inside fal's answer is damaged.", "Run the edit again."
         ) from None
-
-
-def _is_inline(answer: Answer) -> bool:
-    return any(url.startswith("data:") for url in answer.urls)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.module import register_module_parameter_registration_hook
 
 from ..host import LayerKit, LocalHost, Storage
 from .cancelling import check_cancelled
@@ -37,7 +39,8 @@ def construct(part: Part, make: Callable[[Mapping[str, Any]], nn.Module]) -> nn.
     ``make`` constructs it from its configuration. Raises ``BrokenModelError`` that names the file
     and the first offending tensors; no weight is read.
     """
-    module = make_without_memory(make, part.config)
+    with _at_most(2 * len(part.names) + _SPARE):
+        module = make_without_memory(make, part.config)
     _check_tensors(part, module)
     return module.eval().requires_grad_(False)
 
@@ -50,6 +53,28 @@ def fill(
     tensors = _read(part, kit)
     kit.fill(module, tensors, dtype, storage, lambda: check_cancelled(host))
     module.requires_grad_(False)
+
+
+_SPARE = 100
+"""Parameters: what a class makes and its files need not hold."""
+
+
+@contextmanager
+def _at_most(parameters: int) -> Iterator[None]:
+    """Raise ``ValueError`` where more parameters are made: a configuration may ask for millions."""
+    made = 0
+
+    def count(_module: nn.Module, _name: str, _parameter: nn.Parameter) -> None:
+        nonlocal made
+        made += 1
+        if made > parameters:
+            raise ValueError("its configuration describes more layers than its files hold")
+
+    hook = register_module_parameter_registration_hook(count)
+    try:
+        yield
+    finally:
+        hook.remove()
 
 
 def make_without_memory(

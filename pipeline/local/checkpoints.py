@@ -30,6 +30,9 @@ QUANTISED_MARK = "scaled_fp8"
 SCALES = ("weight_scale", "weight_scale_2", "scale_weight")
 """Without these a quantised weight is another weight."""
 
+NAMES = (".safetensors", ".sft")
+"""What a safetensors file is called; one of another name would be read as a pickle by others."""
+
 _METADATA = "_quantization_metadata"
 _COMPLETE = ("BF16", "F16", "F32", "F8_E4M3", "F8_E5M2", *gguf_files.PACKED)
 """Dtypes that need nothing beside the weight."""
@@ -104,6 +107,8 @@ def _header(file: Path) -> tuple[dict[str, Entry], dict[str, str]]:
         if gguf_files.is_gguf(file):
             stored = gguf_files.read_header(file).items()
             return {key: Entry(found.kind, found.shape, found.size) for key, found in stored}, {}
+        if file.suffix.lower() not in NAMES:
+            raise broken(named(file), f"is not named {' or '.join(NAMES)}")
         with safe_open(file, framework="pt") as opened:
             slices = ((key, opened.get_slice(key)) for key in opened.keys())  # noqa: SIM118
             entries = {key: _entry(part.get_dtype(), part.get_shape()) for key, part in slices}
@@ -133,7 +138,7 @@ def _quantised_layers(
     if _METADATA in metadata:
         try:
             layers |= set(json.loads(metadata[_METADATA])["layers"])
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise broken(named(file), "describes its quantisation unreadably") from error
     return layers
 
@@ -164,7 +169,7 @@ def read_json(file: Path) -> dict[str, Any]:
         content = json.loads(file.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise missing(named(file)) from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise broken(named(file), "is not readable JSON") from error
     if not isinstance(content, dict):
         raise broken(named(file), "is not a JSON object")

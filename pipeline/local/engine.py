@@ -28,6 +28,8 @@ from .estimates import estimate
 from .latents import NOISES, Noise, Tokens, draw_noise, grid_of
 from .modulation import Table, clear_rows, compute_table
 from .pacing import Steps
+from .planning import MemoryPlan, loaded_words, plan_memory, step_time
+from .rates import device_rates
 from .schedule import prepared_schedule
 
 if TYPE_CHECKING:
@@ -103,6 +105,7 @@ class _Run:
         self._conditioner = Conditioner(bench, self._sizes, Mode(still, self._sizes.encode_tile))
         self._decoder = Decoder(bench, self._sizes, Mode(still, self._sizes.decode_tile))
         self._acceleration = Acceleration(bench, self._request, self._sizes.paired, compiles)
+        self._memory: dict[str, str] = {}
         self._total = self._request.num_images * self._request.num_inference_steps
 
     def result(self) -> EditResult:
@@ -131,11 +134,16 @@ class _Run:
         return torch.stack(pictures)
 
     def _denoise(self, conditions: Conditions) -> list[Tokens]:
-        self._bench.bring("preparing the steps", self._model.transformer, self._sizes.denoise)
+        plan = plan_memory(self._model, self._prepared, self._host.total_memory)
+        self._memory = plan.words()
+        phase = "preparing the steps"
+        if plan.streamed:
+            phase += f"; transformer {self._memory['transformer']}"
+        self._bench.bring(phase, self._model.transformer, self._sizes.denoise)
         table = self._table(self._schedule()).to(self._host.device)
         select = partial(table.select, self._transformer)
         self._acceleration.prepare()
-        steps = Steps(self._model, self._prepared, self._host)
+        steps = Steps(self._model, self._prepared, self._host, self._predicted(plan))
         on_step = self._step_counter(steps)
         results = []
         for seed in _seeds(self._request):
@@ -148,7 +156,16 @@ class _Run:
             check_finite(result.values)
             results.append(result)
         steps.remember()
+        if (loaded := loaded_words(self._model.transformer)) is not None:
+            self._memory["transformer"] = loaded
         return results
+
+    def _predicted(self, plan: MemoryPlan) -> float | None:
+        """Seconds a step should take on this device, where that can be measured."""
+        rates = device_rates(self._host.device)
+        if rates is None:
+            return None
+        return step_time(self._model, self._prepared, plan, rates).seconds
 
     def _schedule(self) -> FlowMatchEulerDiscreteScheduler:
         rows, columns = grid_of(self._plan.canvas)
@@ -202,6 +219,7 @@ class _Run:
             "noise": self._noise,
             "acceleration": self._acceleration.describe(),
             "device": str(self._host.device),
+            "memory": self._memory,
             "tiles": self._decoder.tiles,
             "cache": self._bench.receipt(),
         }

@@ -63,16 +63,33 @@ def transformer_part(checkpoint: Checkpoint, config: Mapping[str, Any] | None = 
     own = (key for key in weight_keys(checkpoint) if key.startswith(prefix))
     names = {key: key.removeprefix(prefix) for key in own if not key.endswith(ZERO_COND_T)}
     found = _expect(checkpoint, names, "transformer_blocks.0.img_mod.1.weight", "transformer")
+    zero_cond_t = any(key.endswith(ZERO_COND_T) for key in checkpoint.entries)
+    own_config = _transformer_config(found, zero_cond_t)
     if config is None:
-        zero_cond_t = any(key.endswith(ZERO_COND_T) for key in checkpoint.entries)
-        config = _transformer_config(found, zero_cond_t)
+        return Part(checkpoint, names, own_config)
+    _check_config(checkpoint, config, own_config)
     return Part(checkpoint, names, config)
+
+
+def _check_config(
+    checkpoint: Checkpoint, config: Mapping[str, Any], own: Mapping[str, Any]
+) -> None:
+    """Raise where ``config`` says otherwise than the shapes: it decides how much memory is taken.
+
+    Only the references' timestep is not told by shapes.
+    """
+    for name, held in own.items():
+        said = config.get(name, held)
+        if isinstance(said, list):
+            said = tuple(said)
+        if name != "zero_cond_t" and said != held:
+            raise checkpoint.broken(f"has {name} {said!r:.40} in config.json, its files {held}")
 
 
 def _transformer_config(found: Checkpoint, zero_cond_t: bool) -> dict[str, Any]:
     width, channels = found.shape("img_in.weight", 2)
     (head,) = found.shape("transformer_blocks.0.attn.norm_q.weight", 1)
-    if head % 32:
+    if not head or head % 32:
         raise found.broken(f"has attention heads of {head}")
     return {
         "patch_size": PATCH,
@@ -163,7 +180,8 @@ def _vision_config(found: Checkpoint) -> dict[str, Any]:
 def vae_part(checkpoint: Checkpoint, config: Mapping[str, Any] | None = None) -> Part:
     """The VAE, in diffusers' names or in those of Wan, which ComfyUI's file has."""
     own = list(weight_keys(checkpoint))
-    names = _from_wan(own) if "decoder.middle.0.residual.0.gamma" in own else {k: k for k in own}
+    wan = "decoder.middle.0.residual.0.gamma" in own
+    names = _from_wan(checkpoint, own) if wan else {key: key for key in own}
     found = _expect(checkpoint, names, "decoder.mid_block.resnets.0.conv1.weight", "VAE")
     if config is None:
         config = {
@@ -173,17 +191,25 @@ def vae_part(checkpoint: Checkpoint, config: Mapping[str, Any] | None = None) ->
     return Part(checkpoint, names, config)
 
 
-def _from_wan(keys: Iterable[str]) -> dict[str, str]:
+def _from_wan(checkpoint: Checkpoint, keys: Iterable[str]) -> dict[str, str]:
     from diffusers.loaders.single_file_utils import convert_wan_vae_to_diffusers
 
     # The library renames a dict of tensors and never looks at them, so names pass as well.
-    converted = convert_wan_vae_to_diffusers({key: key for key in keys})
+    try:
+        converted = convert_wan_vae_to_diffusers({key: key for key in keys})
+    except (ValueError, LookupError) as error:
+        raise checkpoint.broken("has layers numbered beyond reason") from error
     return {old: new for new, old in converted.items()}
 
 
 def _count(found: Checkpoint, pattern: str) -> int:
-    numbers = (re.match(pattern, key) for key in found.entries)
-    return 1 + max(int(number[1]) for number in numbers if number)
+    """How many layers there are; raises ``BrokenModelError`` where one is missing in between."""
+    matches = (re.match(pattern, key) for key in found.entries)
+    numbers = {match[1] for match in matches if match}
+    # Compared as texts: a number of a million digits, or a million layers, is never made of them.
+    if missing := {str(number) for number in range(len(numbers))} - numbers:
+        raise found.broken(f"lacks layer {min(missing, key=int)} of {len(numbers)}")
+    return len(numbers)
 
 
 def _expect(checkpoint: Checkpoint, names: Mapping[str, str], key: str, what: str) -> Checkpoint:

@@ -7,7 +7,8 @@ one of llama.cpp's block formats, the rest are plain floats.
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Callable
+import struct
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -17,6 +18,7 @@ import torch
 from torch import Tensor
 
 from ..errors import BrokenModelError, MissingPackageError
+from .gguf_header import check_header
 
 if TYPE_CHECKING:
     from gguf import GGUFReader
@@ -72,6 +74,7 @@ def read_header(file: Path) -> dict[str, Stored]:
     from gguf import GGUFReader
 
     try:
+        check_header(file)
         reader = GGUFReader(file)
         architecture = _architecture(reader)
         found = {
@@ -83,13 +86,20 @@ def read_header(file: Path) -> dict[str, Stored]:
             )
             for tensor in reader.tensors
         }
-    except (ValueError, IndexError, KeyError, TypeError, OverflowError) as error:
+        _check_places(reader, found.values())
+    except (ValueError, LookupError, TypeError, OverflowError, struct.error) as error:
         raise BrokenModelError(
             f"{file.name} is truncated or not a readable GGUF file.",
             "Download this file again, or choose another.",
         ) from error
     _check_architecture(file, architecture)
     return found
+
+
+def _check_places(reader: GGUFReader, stored: Iterable[Stored]) -> None:
+    """Raise ``ValueError`` where a tensor lies at a place that its numbers cannot be read from."""
+    if any((each.offset - reader.data_offset) % reader.alignment for each in stored):
+        raise ValueError("a tensor lies between two places")
 
 
 def _check_package(file: Path) -> None:

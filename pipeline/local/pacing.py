@@ -19,15 +19,25 @@ _paces = Paces()
 
 
 class Steps:
-    """Counts the steps of an edit, over all pictures of its batch; it begins with the first."""
+    """Counts the steps of an edit, over all pictures of its batch; it begins with the first.
 
-    def __init__(self, model: FireRedModel, prepared: Prepared, host: LocalHost) -> None:
+    ``predicted`` is what a step should take in seconds, for the first edit of its kind.
+    """
+
+    def __init__(
+        self,
+        model: FireRedModel,
+        prepared: Prepared,
+        host: LocalHost,
+        predicted: float | None = None,
+    ) -> None:
         request = prepared.request
         self._host = host
         self._total = request.num_images * request.num_inference_steps
         self._done = 0
         self._kind = _kind(model, prepared, host)
-        self._pace = StepPace(self._total, _paces.of(self._kind))
+        remembered = _paces.of(self._kind)
+        self._pace = StepPace(self._total, predicted if remembered is None else remembered)
         self._tell()
 
     def step(self) -> None:

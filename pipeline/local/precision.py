@@ -27,7 +27,7 @@ def choose_storage(precision: Precision, transformer: Part, host: LocalHost) -> 
     """
     stored = stored_format(transformer.checkpoint)
     if precision == "bf16":
-        return "full"
+        return "full" if stored else "stored"  # one model, however it was asked for
     if precision == "auto":
         return "stored" if stored or _fits(transformer, host) else host.layers.eight_bit or "stored"
     if stored and precision != stored:
@@ -64,16 +64,35 @@ def resident_bytes(transformer: Part) -> int:
 
 
 def describe_storage(
-    storage: Storage, transformer: Part, dtype: torch.dtype, host: LocalHost
+    storage: Storage, transformer: Part, dtype: torch.dtype, host: LocalHost, multiplied: float
 ) -> str:
-    """What a receipt says: the format, and how a choice of ``auto`` came about."""
-    stored = stored_format(transformer.checkpoint)
+    """What a receipt says: the format, how a choice of ``auto`` came about, what is multiplied.
+
+    ``multiplied`` is the share of the packed weights that the device multiplies as they lie.
+    """
     full = str(dtype).removeprefix("torch.")
-    if storage == "stored":
-        return f"{stored}, computing in {full}" if stored else full
-    if storage == "full" or stored:
+    stored = stored_format(transformer.checkpoint)
+    if storage == "full" or (storage == "stored" and not stored):
         return full
+    if storage == "stored":
+        return f"{stored}, {_products(str(stored), full, multiplied)}"
+    return f"{storage} from {full}{_reason(transformer, host)}, " + _products(
+        storage, full, multiplied
+    )
+
+
+def _reason(transformer: Part, host: LocalHost) -> str:
+    """Why 8 bits were chosen; nothing where only the artist can have wanted them."""
     if _fits(transformer, host):
-        return f"{storage} from {full}"  # then only the artist can have wanted it
+        return ""
     needs, has = resident_bytes(transformer) / GIB, host.total_memory / GIB
-    return f"{storage} from {full} ({needs:.1f} GB stored, {has:.1f} GB on the device)"
+    return f" ({needs:.1f} GB stored, {has:.1f} GB on the device)"
+
+
+def _products(form: str, full: str, multiplied: float) -> str:
+    """How matrices are multiplied, and what that means for speed."""
+    if multiplied > 0.99:
+        return f"multiplied in {form}"
+    if multiplied < 0.01:
+        return f"unpacked to {full} for each layer: slower than {full} where that fits"
+    return f"{multiplied:.0%} multiplied in {form}, the rest unpacked to {full} for each layer"

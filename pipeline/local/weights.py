@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Callable, Iterator, Mapping
+import os
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -14,8 +15,16 @@ import torch
 from torch import nn
 
 from ..checks import check_choice
-from ..errors import BrokenModelError, MissingModelError, MissingPackageError, SetupError
+from ..errors import (
+    BrokenModelError,
+    FireRedError,
+    MissingModelError,
+    MissingPackageError,
+    SetupError,
+)
+from ..geometry import CELL, MEGAPIXEL
 from ..host import LocalHost, Phase, Storage
+from ..request import STEPS
 from .building import compute_dtype, construct, fill
 from .caches import Cache
 from .cancelling import check_cancelled
@@ -25,6 +34,8 @@ from .families import IMAGE_PROCESSOR, SCHEDULER, Part, encoder_part, transforme
 from .model import PRECISIONS, FireRedModel, Precision
 from .modulation import take_out
 from .precision import choose_storage, describe_storage, stored_format
+from .schedule import prepared_schedule
+from .sharing import LoadedModels, contents_of
 
 if TYPE_CHECKING:
     from diffusers import FlowMatchEulerDiscreteScheduler
@@ -33,12 +44,15 @@ if TYPE_CHECKING:
 PIPELINE_CLASS = "QwenImageEditPlusPipeline"
 PACKAGES = {
     "diffusers": "diffusers>=0.40",
-    "transformers": "transformers>=5.0",
-    "accelerate": "accelerate>=1.1",
+    "transformers": "transformers>=5.6",
+    "accelerate": "accelerate>=1.2",
     "torchvision": "torchvision",
 }
 """Modules the local engine imports, and what pip calls them."""
 
+
+MAX_TRAINING_STEPS = 100_000
+"""Of a scheduler; all that are known have a thousand."""
 
 DEVICES = ("cuda", "cpu")
 """What torch calls NVIDIA's and AMD's cards, and the CPU. Others lack parts of the mathematics."""
@@ -58,6 +72,7 @@ class _Sources:
     """Everything a model is made of, found and judged, nothing loaded yet."""
 
     name: str
+    folder: Path | None
     transformer: Part
     text_encoder: Part
     vae: Part
@@ -76,17 +91,22 @@ def check_packages() -> None:
         )
 
 
-def load_folder(folder: Path, precision: Precision, host: LocalHost) -> FireRedModel:
+def load_folder(
+    folder: Path, precision: Precision, host: LocalHost, loaded: LoadedModels | None = None
+) -> FireRedModel:
     """Load a diffusers folder of FireRed-Image-Edit.
 
     Raises a ``SetupError`` that names the file before any weight is read, if the folder is not
-    complete, not safetensors, or of another model. Cancel is honoured between tensors.
+    complete, not safetensors, or of another model. Cancel is honoured between tensors. What is in
+    ``loaded`` is not read again.
     """
     check_packages()
-    return _load(_folder_sources(folder), precision, host)
+    return _load(_folder_sources(folder), precision, host, loaded)
 
 
-def load_files(files: ModelFiles, precision: Precision, host: LocalHost) -> FireRedModel:
+def load_files(
+    files: ModelFiles, precision: Precision, host: LocalHost, loaded: LoadedModels | None = None
+) -> FireRedModel:
     """Load single files, bf16 or in one of ComfyUI's quantised formats.
 
     Raises as ``load_folder`` does. The vocabulary is ComfyUI's own.
@@ -98,13 +118,14 @@ def load_files(files: ModelFiles, precision: Precision, host: LocalHost) -> Fire
         )
     sources = _Sources(
         name=files.diffusion_model.stem,
+        folder=None,
         transformer=_file_part(files.diffusion_model, transformer_part),
         text_encoder=_file_part(files.text_encoder, encoder_part),
         vae=_file_part(files.vae, vae_part),
         scheduler=_standard_scheduler,
         processor=partial(_comfy_processor, host.tokenizer_folder),
     )
-    return _load(sources, precision, host)
+    return _load(sources, precision, host, loaded)
 
 
 def _file_part(file: Path, recognise: Callable[[Checkpoint], Part]) -> Part:
@@ -125,6 +146,7 @@ def _folder_sources(folder: Path) -> _Sources:
         read_json(folder / other)
     return _Sources(
         name=folder.name,
+        folder=folder,
         transformer=_folder_part(folder / "transformer", transformer_part),
         text_encoder=_folder_part(folder / "text_encoder", encoder_part),
         vae=_folder_part(folder / "vae", vae_part),
@@ -148,21 +170,39 @@ def check_device(device: torch.device) -> None:
         )
 
 
-def _load(sources: _Sources, precision: Precision, host: LocalHost) -> FireRedModel:
+def _load(
+    sources: _Sources, precision: Precision, host: LocalHost, loaded: LoadedModels | None
+) -> FireRedModel:
     check_choice("precision", precision, PRECISIONS)
     check_device(host.device)
-    scheduler, processor = sources.scheduler(), sources.processor()
     stored_dtype = compute_dtype(sources.transformer.checkpoint)
     dtype = torch.bfloat16 if precision == "bf16" else stored_dtype
     storage = choose_storage(precision, sources.transformer, host)
+    make = partial(_make, sources, dtype, storage, host)
+    key = (_identity(sources), dtype, storage, host.device)
+    model = loaded.get(key, make) if loaded else make()
+    host.say(f"{sources.name}, {model.precision}")
+    return model
+
+
+def _identity(sources: _Sources) -> Hashable:
+    """Everything that is read: the weights, and of a folder what stands beside them."""
+    parts = (sources.transformer, sources.text_encoder, sources.vae)
+    weights = [file for part in parts for file in part.checkpoint.files]
+    beside = sorted(filter(Path.is_file, sources.folder.glob("*/*.json"))) if sources.folder else []
+    return contents_of([*weights, *beside])
+
+
+def _make(sources: _Sources, dtype: torch.dtype, storage: Storage, host: LocalHost) -> FireRedModel:
+    scheduler, processor = sources.scheduler(), sources.processor()
     # Parameters made under inference mode could never be patched or moved in place again.
     with torch.inference_mode(False):
         modules = _modules(sources, dtype, storage, host)
     transformer, modulation, text_encoder, vae = map(host.manage, modules)
-    stored = describe_storage(storage, sources.transformer, dtype, host)
+    multiplied = host.layers.multiplied(transformer.module)
+    stored = describe_storage(storage, sources.transformer, dtype, host, multiplied)
     if own := stored_format(sources.text_encoder.checkpoint):
         stored += f"; text encoder {own}"
-    host.say(f"{sources.name}, {stored}")
     cache = Cache()
     host.on_free(cache.clear)
     return FireRedModel(
@@ -195,7 +235,8 @@ def _modules(
 
 
 def _construct(part: Part, make: Callable[[Mapping[str, Any]], nn.Module]) -> nn.Module:
-    with _naming(part.checkpoint.name):
+    # Some configurations check themselves, with errors of their own kind.
+    with _naming(part.checkpoint.name, _home(part), Exception):
         return construct(part, make)
 
 
@@ -209,7 +250,7 @@ def _fill(
 ) -> None:
     check_cancelled(host)
     host.phase(Phase(f"loading {what}"))
-    with _naming(part.checkpoint.name):
+    with _naming(part.checkpoint.name, _home(part)):
         fill(module, part, dtype, storage, host)
 
 
@@ -242,7 +283,19 @@ def _standard_scheduler() -> FlowMatchEulerDiscreteScheduler:
 def _folder_scheduler(folder: Path) -> FlowMatchEulerDiscreteScheduler:
     from diffusers import FlowMatchEulerDiscreteScheduler
 
-    return FlowMatchEulerDiscreteScheduler.from_pretrained(folder, local_files_only=True)
+    _check_steps(folder / "scheduler_config.json")
+    with _naming(folder.name, folder):
+        scheduler = FlowMatchEulerDiscreteScheduler.from_pretrained(folder, local_files_only=True)
+        # A setting of another kind is met only where something is computed with it.
+        prepared_schedule(scheduler, STEPS[0], MEGAPIXEL // CELL**2, torch.device("cpu"))
+    return scheduler
+
+
+def _check_steps(file: Path) -> None:
+    """Raise where the scheduler would make a list of more noise levels than anybody trains with."""
+    steps = read_json(file).get("num_train_timesteps", 1)
+    if not isinstance(steps, int) or not 1 <= steps <= MAX_TRAINING_STEPS:
+        raise broken(named(file), f"has num_train_timesteps {steps!r:.40}")
 
 
 def _comfy_processor(tokenizer_folder: Path) -> Qwen2VLProcessor:
@@ -262,7 +315,8 @@ def _comfy_processor(tokenizer_folder: Path) -> Qwen2VLProcessor:
 def _folder_processor(folder: Path) -> Qwen2VLProcessor:
     from transformers import Qwen2VLProcessor
 
-    with _naming(folder.name):
+    # The vocabulary's reader raises nothing narrower.
+    with _naming(folder.name, folder, Exception):
         processor = Qwen2VLProcessor.from_pretrained(folder, local_files_only=True)
     return _checked(processor, folder)
 
@@ -292,14 +346,24 @@ _UNFIT = (
 
 
 @contextmanager
-def _naming(name: str) -> Iterator[None]:
-    """Turn what the libraries raise over unfit files into one error that names the part."""
+def _naming(name: str, folder: Path | None = None, *others: type[Exception]) -> Iterator[None]:
+    """Turn what the libraries raise over unfit files into one error that names the part.
+
+    Where ``folder`` lies is nobody's business, and the libraries like to tell.
+    """
+    unfit: tuple[type[Exception], ...] = (*_UNFIT, *others)
     try:
         yield
-    except torch.OutOfMemoryError:
-        raise  # ComfyUI frees memory when it sees this very type.
-    except _UNFIT as error:
-        raise broken(name, f"cannot be loaded: {error}") from error
+    except (torch.OutOfMemoryError, FireRedError):
+        raise  # ComfyUI frees memory when it sees the first of them.
+    except unfit as error:
+        told = str(error).replace(f"{folder}{os.sep}", "") if folder else str(error)
+        raise broken(name, f"cannot be loaded: {told}") from error
+
+
+def _home(part: Part) -> Path:
+    """The folder that the files of ``part`` lie in."""
+    return part.checkpoint.files[0].parent
 
 
 def missing_folder(name: str) -> MissingModelError:

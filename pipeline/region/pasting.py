@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from ..checks import check_kind
 from ..errors import InputError
 from ..geometry import Size
 from ..images import batch_of, finite, over_white
@@ -42,6 +43,7 @@ def paste_region(edited: torch.Tensor, region: Region, match_colour: bool = True
     Where the effective mask is 0 the picture keeps its values bit for bit. An edit of another size
     is scaled. Raises ``InputError`` for another aspect than the crop's, and for NaN.
     """
+    check_kind("region", region, Region, "Connect region of FireRed Crop Region.")
     batch = batch_of("edited", edited)
     _check_aspect(Size.of(batch.shape[1:]), region.frame.size)
     pictures = [over_white(finite("edited", picture)) for picture in batch]

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from PIL import Image
 
+from ..checks import check_kind
 from ..errors import InputError
 from ..geometry import Size, check_shape
 from ..images import Pixels, Reference, alpha_notices
@@ -49,6 +50,7 @@ def stitch(
     Raises ``InputError`` before a pixel is touched.
     """
     _check_count(len(references))
+    check_kind("prompt", prompt, str, "Connect a text.")
     notices = [*check_names(prompt, len(references)), *alpha_notices(references)]
     pictures = _cropped(references, masks, background, notices)
     sizes = [Size.of(pixels.shape) for pixels in pictures]

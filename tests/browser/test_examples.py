@@ -13,7 +13,7 @@ from support.browser import Editor, in_both_renderers
 from support.comfyui import PACK_FOLDER
 from support.examples import BATCH_FOLDER, EXAMPLES, FILES, LIGHTNING, MAKEUP, Model
 from support.model_files import write_model_files
-from support.workflows import shipped
+from support.workflows import RELEASED, all_released, released, shipped
 
 # Named first, so that a missing browser is noticed before ComfyUI is started.
 pytestmark = pytest.mark.usefixtures("browser", "furnished")
@@ -64,6 +64,17 @@ def test_an_example_opens_whole_and_saved_and_loaded_again_it_is_the_same(
     saved = editor.saved()
     editor.load(saved)
     assert editor.saved() == saved
+
+
+@pytest.mark.parametrize(("version", "name"), all_released())
+def test_a_workflow_of_any_version_opens_with_its_links_and_values(
+    editor: Editor, version: str, name: str
+) -> None:
+    """What it then sends is what it sent."""
+    editor.open_empty()
+    editor.load(json.loads((RELEASED / version / f"{name}.json").read_text(encoding="utf-8")))
+    assert not editor.on_all("node => node.has_errors").count(True)
+    assert editor.api_prompt() == released(version, name)
 
 
 @in_both_renderers

@@ -120,7 +120,7 @@ def test_a_saved_key_is_shown_by_no_answer_of_the_server(
 ) -> None:
     answers: list[Response] = []
     # A plain method is no handler for playwright: it marks those it is given.
-    keyless_editor.page.on("response", lambda answer: answers.append(answer))
+    keyless_editor.page.on("response", lambda answer: answers.append(answer))  # noqa: PLW0108
     shown = _open(keyless_editor)
     _save(shown, FAL_KEY)
     told = [answer.text() for answer in answers if "/firered/key" in answer.url]

@@ -128,7 +128,7 @@ def _handler(hub: HubServer) -> type[BaseHTTPRequestHandler]:
         def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
             """The hub keeps the record."""
 
-        def do_GET(self) -> None:  # noqa: N802 - the name http.server looks for
+        def do_GET(self) -> None:  # the name http.server looks for
             path = unquote(urlsplit(self.path).path)
             authorized = "authorization" in self.headers
             hub.requests.append(Asked(path, self.headers["Range"], authorized))

@@ -7,7 +7,7 @@ import re
 import zlib
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import pytest
@@ -22,7 +22,7 @@ from support.kinds import MakePhoto
 from support.model_files import write_model_files
 from support.pack import ROOT
 from support.server_fixtures import MODEL_FOLDER
-from support.workflows import API_FOLDER, Workflow, shipped
+from support.workflows import API_FOLDER, Workflow, all_released, released, shipped
 
 Size = tuple[int, int]
 
@@ -51,6 +51,11 @@ LOCAL_ONLY: dict[str, Any] = {"noise": "cpu"}
 
 SHORT_FOLDER, SHORT_COUNT = "firered_short_batch", 3
 """Fewer pictures for the CPU."""
+
+
+class MakeSmall(Protocol):
+    def __call__(self, name: str, version: str | None = None) -> Workflow: ...
+
 
 of_every_example = pytest.mark.parametrize("name", SIZES)
 
@@ -83,16 +88,16 @@ def small(
     painted: str,
     picture: Callable[[int, int], str],
     request: pytest.FixtureRequest,
-) -> Callable[[str], Workflow]:
-    """A shipped workflow by name: the same graph on small pictures, in few steps.
+) -> MakeSmall:
+    """A workflow by name, as it is now or was in a version: on small pictures, in few steps.
 
     Its seed is its own, for what was paid in one test would be there in the next.
     """
     seed = zlib.crc32(request.node.name.encode())
     quick = {"num_inference_steps": 2, "working_megapixels": 0.02, "seed": seed}
 
-    def make(name: str) -> Workflow:
-        workflow = shipped(name)
+    def make(name: str, version: str | None = None) -> Workflow:
+        workflow = released(version, name) if version else shipped(name)
         loaders = workflow.inputs_of("LoadImage")
         for inputs, size in zip(loaders, PICTURES, strict=False):
             inputs["image"] = painted if name == "firered_region" else picture(*size)
@@ -148,15 +153,23 @@ def test_every_shipped_workflow_is_tested_and_offered_with_its_picture(comfyui: 
 
 @of_every_example
 def test_an_example_saves_pictures_of_the_size_asked_for(
-    comfyui: ComfyUI, small: Callable[[str], Workflow], name: str
+    comfyui: ComfyUI, small: MakeSmall, name: str
 ) -> None:
     workflow = small(name)
     assert _saved_sizes(comfyui, workflow, comfyui.run(workflow)) == SIZES[name]
 
 
+@pytest.mark.parametrize(("version", "name"), all_released())
+def test_a_workflow_of_any_version_still_runs(
+    comfyui: ComfyUI, small: MakeSmall, version: str, name: str
+) -> None:
+    workflow = small(name, version)
+    assert _saved_sizes(comfyui, workflow, comfyui.run(workflow)) == SIZES[name]
+
+
 @of_every_example
 def test_the_other_engine_gives_the_same_count_and_sizes(
-    comfyui: ComfyUI, small: Callable[[str], Workflow], name: str
+    comfyui: ComfyUI, small: MakeSmall, name: str
 ) -> None:
     workflow = small(name)
     for inputs in workflow.inputs_of("LoadImageDataSetFromFolder"):
@@ -167,14 +180,14 @@ def test_the_other_engine_gives_the_same_count_and_sizes(
 
 
 def test_the_batch_sends_one_job_for_each_picture(
-    comfyui: ComfyUI, small: Callable[[str], Workflow], fal: FalServer
+    comfyui: ComfyUI, small: MakeSmall, fal: FalServer
 ) -> None:
     comfyui.run(small("firered_batch"))
     assert len(fal.jobs) == 20
 
 
 def test_the_region_edit_sends_the_crop_and_leaves_the_rest(
-    comfyui: ComfyUI, small: Callable[[str], Workflow], photo: MakePhoto
+    comfyui: ComfyUI, small: MakeSmall, photo: MakePhoto
 ) -> None:
     workflow = small("firered_region")
     run = comfyui.run(workflow)

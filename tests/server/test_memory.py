@@ -77,10 +77,11 @@ def _hand_over(workflow: Workflow, source: ComfyUI, target: ComfyUI) -> None:
     target.upload(source.base / "input" / name)
 
 
+@pytest.mark.parametrize("acceleration", ["none", "regular"])
 def test_a_small_card_streams_and_gives_the_same_picture(
-    small_card: ComfyUI, comfyui: ComfyUI, local: Workflow
+    small_card: ComfyUI, comfyui: ComfyUI, local: Workflow, acceleration: str
 ) -> None:
-    local.set("FireRedEdit", seed=99)
+    local.set("FireRedEdit", seed=99, acceleration=acceleration)
     expected = saved(comfyui, local, comfyui.run(local)).tobytes()
     _hand_over(local, comfyui, small_card)
     found = saved(small_card, local, small_card.run(local)).tobytes()

@@ -3,11 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
-import subprocess
-import sys
-import venv
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,85 +11,33 @@ import pytest
 
 from support.comfyui import PACK_FOLDER, ComfyUI, free_port, running_comfyui
 from support.pack import ROOT
-
-COMFY_CLI = "comfy-cli==1.23.0"
-"""In an environment of its own: it needs many packages, and the pack needs none of them."""
-
-HANDED_OUT = {
-    *("__init__.py", "nodes", "pipeline", "web", "locales", "subgraphs", "example_workflows"),
-    *("pyproject.toml", "requirements.txt", "LICENSE"),
-    *("README.md", "README.zh.md", "CHANGELOG.md", "ARCHITECTURE.md"),
-}
-"""The documents are those that the README links to."""
-
-KINDS = {".py", ".js", ".json", ".md", ".jpg", ".png", ".toml", ".txt", ""}
-LARGEST = 200_000
-"""Bytes of any one file."""
+from support.registry import check_out, comfy_node, faults_of, install_comfy, pack_up
 
 
 @pytest.fixture(scope="module")
 def comfy(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The program ``comfy``."""
-    folder = tmp_path_factory.mktemp("comfy_cli")
-    venv.create(folder, with_pip=True)
-    programs = folder / ("Scripts" if sys.platform == "win32" else "bin")
-    command = [programs / "python", "-m", "pip", "install", "--quiet", COMFY_CLI]
-    subprocess.run(command, check=True, timeout=280)
-    return programs / "comfy"
+    return install_comfy(tmp_path_factory.mktemp("comfy_cli"))
 
 
 @pytest.fixture(scope="module")
 def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A repository that holds what this one holds, and nothing that lies about here."""
-    folder = tmp_path_factory.mktemp("checkout")
-    listed = ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"]
-    names = subprocess.run(listed, cwd=ROOT, capture_output=True, check=True, text=True).stdout
-    # What was deleted and not yet committed is still listed.
-    for name in filter(lambda name: (ROOT / name).is_file(), names.split("\0")):
-        target = folder / name
-        target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy2(ROOT / name, target)
-    for command in (["init", "--quiet"], ["add", "--all"]):
-        subprocess.run(["git", *command], cwd=folder, check=True)
-    return folder
-
-
-def _run(comfy: Path, checkout: Path, *words: str) -> str:
-    """What ``comfy node ...`` said; it must go well."""
-    # It keeps its choices at home, and would ask there whether it may count its uses.
-    home = {"HOME": str(checkout.parent), "XDG_CONFIG_HOME": str(checkout.parent)}
-    done = subprocess.run(
-        [comfy, "--skip-prompt", "--no-enable-telemetry", "node", *words],
-        cwd=checkout,
-        env={**os.environ, **home, "DO_NOT_TRACK": "1"},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=120,
-    )
-    said = done.stdout + done.stderr
-    assert done.returncode == 0, said
-    return said
+    return check_out(ROOT, tmp_path_factory.mktemp("checkout"))
 
 
 @pytest.fixture(scope="module")
 def archive(comfy: Path, checkout: Path) -> Path:
-    _run(comfy, checkout, "pack")
-    return checkout / "node.zip"
+    return pack_up(comfy, checkout)
 
 
 def test_the_registry_finds_nothing_wrong(comfy: Path, checkout: Path) -> None:
-    said = _run(comfy, checkout, "validate")
+    said = comfy_node(comfy, checkout, "validate")
     assert "All validation checks passed" in said
     assert "warning" not in said.lower()
 
 
 def test_the_archive_holds_what_a_user_needs_and_nothing_else(archive: Path) -> None:
-    with zipfile.ZipFile(archive) as opened:
-        files = [entry for entry in opened.infolist() if not entry.is_dir()]
-    assert {Path(entry.filename).parts[0] for entry in files} == HANDED_OUT
-    assert {Path(entry.filename).suffix for entry in files} <= KINDS
-    assert [entry.filename for entry in files if entry.file_size > LARGEST] == []
+    assert faults_of(archive) == []
 
 
 @pytest.fixture(scope="module")

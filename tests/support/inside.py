@@ -1,7 +1,7 @@
-"""ComfyUI's own modules inside the test process, on the CPU: its layers, manager and LoRA reader.
+"""ComfyUI's own modules inside the test process: its layers, manager and LoRA reader.
 
-For what a test must look at closely. How the pack behaves in a running ComfyUI is seen on the real
-server.
+On the CPU, unless a measure asks for another device. For what a test must look at closely. How the
+pack behaves in a running ComfyUI is seen on the real server.
 """
 
 from __future__ import annotations
@@ -30,17 +30,17 @@ if TYPE_CHECKING:
 
 
 @cache
-def bridge() -> Any:
-    """The pack's ``nodes.host`` package, on a ComfyUI that only has a CPU."""
+def bridge(device: str = "cpu") -> Any:
+    """The pack's ``nodes.host`` package, on a ComfyUI that computes on ``device``."""
     # First, since ComfyUI has a module of the name of one of our folders: nodes.
     sys.path.insert(0, str(comfyui_source()))
     from comfy.cli_args import args
 
-    args.cpu = True
+    args.cpu = device == "cpu"
     import firered_edit.nodes.host as host
-    from firered_edit.nodes.host import freeing, layers, lora, memory
+    from firered_edit.nodes.host import freeing, layers, lora_layouts, memory
 
-    assert all((freeing, layers, lora, memory))
+    assert all((freeing, layers, lora_layouts, memory))
     return host
 
 
@@ -55,9 +55,10 @@ class InsideHost(PlainHost):
         vocabulary: Path | None = None,
         *,
         cancelled: Callable[[], bool] = lambda: False,
+        device: str = "cpu",
     ) -> None:
-        super().__init__("cpu", cancelled=cancelled)
-        self._bridge = bridge()
+        super().__init__(device, cancelled=cancelled)
+        self._bridge = bridge(device)
         self._vocabulary = vocabulary or Path(self._bridge.folders.tokenizer_folder())
 
     @property
@@ -81,7 +82,7 @@ class InsideHost(PlainHost):
         return lent
 
     def add_lora(self, handles: Sequence[Handle], file: Path, strength: float) -> LoraResult:
-        found: LoraResult = self._bridge.lora.add_lora(handles, file, strength)
+        found: LoraResult = self._bridge.lora_layouts.add_lora(handles, file, strength)
         return found
 
     def on_free(self, forget: Callable[[], None]) -> None:

@@ -11,6 +11,15 @@ ROOT = Path(__file__).resolve().parents[2]
 NAME = "firered_edit"
 
 
+def python_files() -> list[Path]:
+    """Every module of the pack."""
+    return [
+        ROOT / "__init__.py",
+        *(ROOT / "nodes").rglob("*.py"),
+        *(ROOT / "pipeline").rglob("*.py"),
+    ]
+
+
 def load_pack() -> ModuleType:
     """The pack as the package ``firered_edit``, whatever its folder is called."""
     if NAME in sys.modules:

@@ -12,6 +12,9 @@ from support.pack import ROOT
 
 API_FOLDER = ROOT / "example_workflows" / "api"
 
+RELEASED = ROOT / "tests" / "released"
+"""By version, the example workflows as they were shipped with it. They never change."""
+
 
 class Workflow(dict[str, Any]):
     """A workflow in API format: node id to class and inputs."""
@@ -64,3 +67,14 @@ def saved(comfyui: ComfyUI, workflow: Workflow, run: Run) -> Image.Image:
 def shipped(name: str) -> Workflow:
     """A fresh copy of a shipped workflow."""
     return Workflow(json.loads((API_FOLDER / f"{name}.json").read_text(encoding="utf-8")))
+
+
+def released(version: str, name: str) -> Workflow:
+    """A fresh copy of a workflow as it was shipped with ``version``."""
+    file = RELEASED / version / "api" / f"{name}.json"
+    return Workflow(json.loads(file.read_text(encoding="utf-8")))
+
+
+def all_released() -> list[tuple[str, str]]:
+    """Version and name of every workflow that was ever shipped."""
+    return sorted((file.parent.name, file.stem) for file in RELEASED.glob("*/*.json"))

@@ -364,7 +364,7 @@ def test_no_format_suits_the_cpu() -> None:
 @pytest.mark.parametrize(
     ("precision", "part", "expected"),
     [
-        ("bf16", BF16, "full"),
+        ("bf16", BF16, "stored"),
         ("bf16", FP8, "full"),
         ("fp8", BF16, "fp8"),
         ("int8", BF16, "int8"),

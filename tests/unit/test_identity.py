@@ -24,6 +24,7 @@ from firered_edit.pipeline.geometry import CELL, Size
 from firered_edit.pipeline.host import PlainHost
 from firered_edit.pipeline.images import Pixels, to_tensor
 from firered_edit.pipeline.local import conditioning, decoding, engine
+from firered_edit.pipeline.local.acceleration import choosing
 from firered_edit.pipeline.local.latents import Tokens, grid_of
 from firered_edit.pipeline.local.model import FireRedModel
 from firered_edit.pipeline.local.weights import load_folder
@@ -61,7 +62,8 @@ def local_node(model: FireRedModel, monkeypatch: pytest.MonkeyPatch) -> Node:
     from firered_edit.nodes import edit_local
 
     monkeypatch.setattr(conditioning, "encode", _pixels_as_tokens)
-    monkeypatch.setattr(engine, "denoise", _main_reference)
+    monkeypatch.setattr(choosing, "ReferencePasses", lambda *arguments: arguments[-1])
+    monkeypatch.setattr(engine, "denoise", lambda conditions, *_: conditions.references[0])
     monkeypatch.setattr(decoding, "decode", _tokens_as_pixels)
     monkeypatch.setattr(edit_local, "node_run", _run_of(PlainHost()))
     widgets = _widgets(edit_local.FireRedEdit)
@@ -123,11 +125,6 @@ def _tokens_as_pixels(_vae: object, tokens: Tokens) -> torch.Tensor:
     rows, columns = tokens.grid
     cells = tokens.values.float().reshape(rows, columns, CELL, CELL, 3)
     return cells.transpose(1, 2).reshape(rows * CELL, columns * CELL, 3) / 255
-
-
-def _main_reference(*arguments: Any) -> Tokens:
-    conditions = next(each for each in arguments if isinstance(each, engine.Conditions))
-    return conditions.references[0]
 
 
 @pytest.mark.parametrize("size", SIZES, ids=lambda size: f"{size[0]}x{size[1]}")

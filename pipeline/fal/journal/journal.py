@@ -102,7 +102,8 @@ class Journal(Claims):
         """fal completed it, for ``cost`` US dollars where it says so."""
         document = json.dumps(answer.to_document())
         with self.database.writing() as db:
-            if rows.move(db, key, ("queued", "cancelling"), "result", answer=document):
+            # In "result" too: what was noted before may have led to no picture.
+            if rows.move(db, key, ("queued", "cancelling", "result"), "result", answer=document):
                 rows.bill(db, key, answer.units, cost)
 
     def stored(self, key: str, files: Sequence[str], *, delivered: bool = False) -> None:

@@ -7,9 +7,11 @@ import math
 import re
 from contextlib import suppress
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any, Literal
 
 from ...errors import RemoteError, ResultError, clean
+from ...request import NUM_IMAGES
 from .hosts import ENDPOINT, Hosts
 from .transport import Reply
 
@@ -17,6 +19,20 @@ LOOK_FIRST = "Look at fal.ai/dashboard before running again: it may finish and b
 """What to do about a job whose outcome is not known here."""
 
 MAX_LOG_LINE = 120
+
+MAX_WORDS = 5_000
+"""Characters that are read of anything fal says in words."""
+
+MAX_SEEN = 10_000
+"""Log lines that are known again."""
+
+MAX_PICTURES = NUM_IMAGES[1]
+MAX_TIMINGS = 50
+MAX_UNITS = 10_000.0
+"""More than any edit can cost: what is above is no price but a mistake."""
+
+MAX_WHOLE = 2**53
+"""Above it a JSON number is not exact everywhere."""
 
 State = Literal["IN_QUEUE", "IN_PROGRESS", "COMPLETED"]
 Cancellation = Literal["accepted", "finished", "unknown", "unreachable"]
@@ -26,6 +42,7 @@ Size = tuple[int, int]
 """Width and height in pixels."""
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
+_HALF_CHARACTER = re.compile(rb"\\u[dD][89a-fA-F]")
 
 
 @dataclass(frozen=True)
@@ -67,9 +84,14 @@ class Answer:
         """Seconds the model worked, None where fal does not say."""
         return _number(self.timings.get("inference"))
 
+    @property
+    def is_inline(self) -> bool:
+        """Whether a picture is inside the answer itself."""
+        return any(is_data(url) for url in self.urls)
+
     def to_document(self) -> dict[str, Any]:
         """As plain JSON. ``ValueError`` for a picture inside the answer: too large to be kept."""
-        if any(url[:5].lower() == "data:" for url in self.urls):
+        if self.is_inline:
             raise ValueError("a picture inside the answer")
         return {
             "images": [
@@ -134,15 +156,17 @@ def read_status(body: object, seen: set[tuple[str, str]]) -> Status | None:
 
 
 def _new_lines(entries: list[Any], seen: set[tuple[str, str]]) -> list[str]:
+    if len(seen) > MAX_SEEN:
+        seen.clear()
     lines = []
-    for entry in entries:
+    for entry in entries[-MAX_SEEN:]:
         message = entry.get("message") if isinstance(entry, dict) else None
-        if (
-            isinstance(message, str)
-            and (line := (str(entry.get("timestamp")), message)) not in seen
-        ):
+        if not isinstance(message, str):
+            continue
+        line = (str(entry.get("timestamp"))[:MAX_LOG_LINE], message[:MAX_WORDS])
+        if line not in seen:
             seen.add(line)
-            lines.append(clean(message, MAX_LOG_LINE))
+            lines.append(clean(line[1], MAX_LOG_LINE))
     return lines
 
 
@@ -153,7 +177,8 @@ def read_answer(reply: Reply) -> Answer:
 
 def billed_units(reply: Reply) -> float | None:
     """The units that fal bills for a result, of whatever kind; None where it does not say."""
-    return _number(reply.headers.get("x-fal-billable-units"))
+    units = _number(reply.headers.get("x-fal-billable-units"))
+    return units if units is not None and units <= MAX_UNITS else None
 
 
 def _answer(body: dict[str, Any], units: float | None) -> Answer:
@@ -162,19 +187,29 @@ def _answer(body: dict[str, Any], units: float | None) -> Answer:
         (image, index < len(flags) and bool(flags[index]))
         for index, image in enumerate(images)
         if isinstance(image, dict) and isinstance(image.get("url"), str)
-    ]
+    ][:MAX_PICTURES]
     if not paired:
         raise ResultError("fal answered without a picture.", LOOK_FIRST)
     prompt, timings = body.get("prompt"), body.get("timings")
     return Answer(
-        urls=[image["url"] for image, _ in paired],
+        urls=[_address(image["url"]) for image, _ in paired],
         flagged=[flag for _, flag in paired],
         seed=_whole(body.get("seed")),
-        prompt=prompt if isinstance(prompt, str) else None,
+        prompt=prompt[:MAX_WORDS] if isinstance(prompt, str) else None,
         timings=_numbers(timings if isinstance(timings, dict) else {}),
         units=units,
         sizes=[_size(image) for image, _ in paired],
     )
+
+
+def is_data(url: str) -> bool:
+    """Whether an address holds what it leads to."""
+    return url.startswith("data:")
+
+
+def _address(url: str) -> str:
+    """``url`` with the scheme of a data URI in small letters, as it is known by."""
+    return "data:" + url[5:] if url[:5].lower() == "data:" else url
 
 
 def _size(image: dict[str, Any]) -> Size | None:
@@ -187,8 +222,8 @@ def _list(value: object) -> list[Any]:
 
 
 def _whole(value: object) -> int | None:
-    """A whole number that is not negative."""
-    return value if type(value) is int and value >= 0 else None
+    """A whole number that is not negative, nor larger than JSON holds."""
+    return value if type(value) is int and 0 <= value <= MAX_WHOLE else None
 
 
 def _number(value: object) -> float | None:
@@ -203,14 +238,18 @@ def _number(value: object) -> float | None:
 
 
 def _numbers(values: dict[str, Any]) -> dict[str, float]:
-    read = {name: _number(value) for name, value in values.items()}
+    read = {name[:MAX_LOG_LINE]: _number(values[name]) for name in islice(values, MAX_TIMINGS)}
     return {name: number for name, number in read.items() if number is not None}
 
 
 def read_object(body: bytes) -> dict[str, Any]:
-    """``body`` as a JSON object, else ``ValueError``."""
+    """``body`` as a JSON object whose texts can all be told on, else ``ValueError``."""
     try:
         document = json.loads(body)
+        if _HALF_CHARACTER.search(body):
+            # Python reads half of a pair as a character, which then fits into no file and message.
+            text = json.dumps(document, ensure_ascii=False)
+            document = json.loads(text.encode(errors="replace"))
     except RecursionError:
         raise ValueError("nested too deeply") from None
     if not isinstance(document, dict):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -88,7 +87,7 @@ class Follower:
         except ValueError:
             raise Again("fal's answer is not readable.") from None
 
-    def _take(self, document: object) -> None:
+    def _take(self, document: dict[str, Any]) -> None:
         status = read_status(document, self._seen)
         if status is None or self._completed_at is not None:
             return
@@ -121,8 +120,8 @@ class Follower:
         events = Events()
         for piece in pieces(response, at_least=1):
             for event in events.feed(piece):
-                with suppress(ValueError, RecursionError):
-                    self._take(json.loads(event))
+                with suppress(ValueError):
+                    self._take(read_object(self._wire.without_key(event)))
             if self._is_read():
                 return
 

@@ -22,6 +22,9 @@ _DEFAULT_REST = "https://rest.fal.ai"
 _DEFAULT_API = "https://api.fal.ai"
 _DOMAINS = ("fal.media", "fal.run", "fal.ai")
 
+MAX_ADDRESS = 8192
+"""Characters; a longer address is none."""
+
 _READ_ALIKE = re.compile(r"[!-\[\]-~]+")
 """Printable and no backslash: two parsers of such an address find the same host in it."""
 
@@ -80,6 +83,8 @@ class Hosts:
 
 def origin_of(url: str) -> str:
     """Scheme, host and port: what makes two addresses the same server; "" if it is no address."""
+    if len(url) > MAX_ADDRESS:
+        return ""
     try:
         parts = urlsplit(url)
     except ValueError:

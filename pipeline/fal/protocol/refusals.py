@@ -12,7 +12,7 @@ from http import HTTPStatus
 from typing import Any
 
 from ...errors import AccountError, JobFailedError, RejectedError, RemoteError, clean
-from .answers import read_object
+from .answers import MAX_WORDS, read_object
 from .transport import Reply
 
 ACCOUNT = frozenset({401, 402, 403})
@@ -84,7 +84,7 @@ def _words(reply: Reply, key: str) -> str:
     words = detail if isinstance(detail, str) else fields
     for secret in (key, key.partition(":")[2]):
         words = words.replace(secret, "(key)") if secret else words
-    words = _LONG.sub("(…)", clean(words, 10 * _MAX_WORDS)).rstrip(".")
+    words = _LONG.sub("(…)", clean(words[:MAX_WORDS], 10 * _MAX_WORDS)).rstrip(".")
     if not words or _DIALOGS.search(words):
         return f"status {reply.status} {_phrase(reply.status)}".rstrip()
     return clean(words, _MAX_WORDS)

@@ -6,7 +6,7 @@ import io
 import ssl
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from http.cookiejar import DefaultCookiePolicy
 from socket import gaierror
 from typing import Any
@@ -34,6 +34,12 @@ CONNECT_S = 10.0
 ANSWER_S = 60.0
 SLOWEST_LINE = 250_000
 """Bytes a second; the time an answer may take grows with what is sent."""
+
+SLOWEST_ANSWER = 2_000
+"""Bytes a second: what comes more slowly than this is given up after ``ANSWER_S``."""
+
+LEAST_SECRET = 12
+"""Characters; a shorter half of a key may be a word like any other."""
 
 
 def time_to_send(size: int) -> Timeout:
@@ -142,7 +148,15 @@ class Wire:
     ) -> Reply:
         """The answer to one request; raises one of ``BROKEN`` if none came."""
         with self.open(method, url, timeout, params=params, body=body) as response:
-            return read(response, MAX_JSON_BYTES, stopped)
+            reply = read(response, MAX_JSON_BYTES, stopped)
+        return replace(reply, body=self.without_key(reply.body))
+
+    def without_key(self, received: bytes) -> bytes:
+        """``received`` as it may be shown and kept, should the server have said the key back."""
+        for secret in (self.key, self.key.partition(":")[2]):
+            if len(secret) >= LEAST_SECRET:
+                received = received.replace(secret.encode(), b"(key)")
+        return received
 
     def open(
         self,
@@ -174,13 +188,15 @@ def read(response: requests.Response, limit: int, stopped: Callable[[], bool]) -
     """``response`` with as much of its body as came before the connection broke.
 
     Raises ``ResultError`` for a success of more than ``limit`` bytes; a refusal is cut there.
-    Gives up between two pieces once ``stopped``.
+    Gives up between two pieces once ``stopped``, or where they come too slowly.
     """
-    body, whole = bytearray(), False
+    body, whole, began = bytearray(), False, time.monotonic()
     try:
         for piece in pieces(response):
             body += piece
-            if len(body) > limit or stopped():
+            # A piece within every time-out is no end within any time.
+            late = time.monotonic() - began > ANSWER_S + len(body) / SLOWEST_ANSWER
+            if len(body) > limit or late or stopped():
                 break
         else:
             whole = _is_whole(response, body)

@@ -6,15 +6,15 @@ Storage is free and an upload is harmless to repeat, so everything here may be s
 from __future__ import annotations
 
 import io
-import json
 import time
 from collections.abc import Callable, Mapping
-from typing import Any, TypeVar
+from typing import TypeVar
 from urllib.parse import urlsplit
 
 import requests
 
 from ...errors import EditCancelled, ResultError
+from ..protocol.answers import read_object
 from ..protocol.repeating import PASSING, pauses, rest, retry_after
 from ..protocol.transport import BROKEN, Reply, read, time_to_send, trouble
 
@@ -87,11 +87,11 @@ def _body(reply: Reply, host: str) -> bytes:
 def read_text(body: bytes, *names: str) -> list[str]:
     """The texts that ``body``, a JSON object, holds under ``names``; ``Failed`` without them."""
     try:
-        document: Any = json.loads(body)
-        found = [document[name] for name in names]
-    except (ValueError, KeyError, TypeError):
-        found = [None]
-    if not all(isinstance(value, str) for value in found):
+        document = read_object(body)
+    except ValueError:
+        document = {}
+    found = [value for name in names if isinstance(value := document.get(name), str)]
+    if len(found) < len(names):
         raise Failed("fal's storage gave an answer that is not readable.")
     return found
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent import futures
@@ -27,16 +26,13 @@ class Sent:
     """``urls`` in the order of the pictures; ``inline`` if any of them is a data URI.
 
     ``uploaded`` counts the pictures this edit had uploaded, in ``uploaded_bytes``; not those that
-    were there, or that another edit was uploading. The seconds follow each other: ``encode_s``
-    until the last picture was encoded, ``upload_s`` from there to the last address.
+    were there, or that another edit was uploading.
     """
 
     urls: list[str]
     uploaded: int = 0
     uploaded_bytes: int = 0
     inline: bool = False
-    encode_s: float = 0.0
-    upload_s: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -98,7 +94,6 @@ class _Batch:
     def __init__(self, fresh: dict[str, Parcel], stopped: Callable[[], bool]) -> None:
         self._fresh = fresh
         self._stopped = stopped
-        self._began = time.monotonic()
         for parcel in fresh.values():
             parcel.pack()
 
@@ -116,40 +111,31 @@ class _Batch:
         for encoded in _as_done((parcel.encoded for parcel in self._fresh.values()), self._stopped):
             encoded.result()
         urls = known | {digest: _data_uri(parcel) for digest, parcel in self._fresh.items()}
-        return Sent(
-            [urls[digest] for digest in digests],
-            inline=bool(self._fresh),
-            encode_s=time.monotonic() - self._began,
-        )
+        return Sent([urls[digest] for digest in digests], inline=bool(self._fresh))
 
     def stored(
         self, digests: list[str], known: dict[str, str], tell: Callable[[int, int], None]
     ) -> Sent:
         ours = [parcel for parcel in self._fresh.values() if parcel.ship()]
-        encoded_at = self._follow(tell)
+        self._follow(tell)
         urls = known | {digest: parcel.address.result() for digest, parcel in self._fresh.items()}
         return Sent(
             [urls[digest] for digest in digests],
             uploaded=len(ours),
             uploaded_bytes=sum(len(parcel.encoded.result()) for parcel in ours),
-            encode_s=encoded_at - self._began,
-            upload_s=time.monotonic() - encoded_at,
         )
 
-    def _follow(self, tell: Callable[[int, int], None]) -> float:
-        """Wait for every address; when the last picture was encoded, in monotonic seconds."""
-        encoded_at, arrived = self._began, 0
+    def _follow(self, tell: Callable[[int, int], None]) -> None:
+        """Wait for every address."""
+        arrived = 0
         packing = {parcel.encoded for parcel in self._fresh.values()}
         shipping = {parcel.address for parcel in self._fresh.values()}
         tell(0, len(shipping))
         for done in _as_done([*packing, *shipping], self._stopped):
             done.result()
-            if done in packing:
-                encoded_at = time.monotonic()
-            else:
+            if done in shipping:
                 arrived += 1
                 tell(arrived, len(shipping))
-        return encoded_at
 
 
 def _as_done(pending: Iterable[Future[Any]], stopped: Callable[[], bool]) -> Iterator[Future[Any]]:

@@ -22,7 +22,6 @@ class Request:
     """Whether the account's key, or any header of its kind, was anywhere in the head."""
     authorized: bool
     """Whether there was an Authorization header at all."""
-    bytes_in: int
     at: float
     """When it had arrived whole, as time.monotonic() tells it."""
 
@@ -58,6 +57,5 @@ class Desk:
             host=call.headers.get("host", ""),
             had_key=authorization.startswith("Key ") or self._settings.key in head,
             authorized=bool(authorization),
-            bytes_in=len(call.body),
             at=time.monotonic(),
         )

@@ -56,7 +56,7 @@ class Handler(BaseHTTPRequestHandler):
 
     do_GET = do_POST = do_PUT = _exchange  # noqa: N815 - the names http.server looks for
 
-    def do_CONNECT(self) -> None:  # noqa: N802 - the name http.server looks for
+    def do_CONNECT(self) -> None:  # the name http.server looks for
         host = self.path.partition(":")[0]
         if not is_fal_host(host):
             self._send(Reply.detail(403, f"{host} is no host of fal's"))

@@ -28,6 +28,9 @@ ALIASES = (
 )
 """What trainers call a layer: ComfyUI and DiffSynth, diffusers, Lightning, PEFT, kohya, LyCORIS."""
 
+_NOT_WHOLE = (LookupError, AttributeError, TypeError, ValueError, RuntimeError, ArithmeticError)
+"""What ComfyUI's reader meets where one of a layer's tensors is missing or has other axes."""
+
 _TENSOR_OF_A_LAYER = re.compile(
     r"\.(lora_(A|B|up|down|mid)(\.\w+)?(\.weight)?|lora\.(up|down)\.weight|alpha|dora_scale"
     r"|lokr_\w+|hada_\w+|diff|diff_b|w_norm|b_norm|set_weight)$"
@@ -47,7 +50,7 @@ def add_lora(handles: Sequence[Handle], file: Path, strength: float) -> LoraResu
     for handle in handles:
         managed = cast(ManagedModule, handle)
         patcher = managed.patcher.clone()
-        found = _patches(patcher, tensors)
+        found = _patches(file, patcher, tensors)
         # A weight and its bias are one layer.
         matched += len({key.rpartition(".")[0] for key in patcher.add_patches(found, strength)})
         added.append(ManagedModule(managed.module, patcher))
@@ -59,7 +62,7 @@ def _read(file: Path) -> Mapping[str, Tensor]:
         if file.suffix not in (".safetensors", ".sft"):
             raise ValueError("only safetensors files are read")
         found: Mapping[str, Tensor] = comfy.utils.load_torch_file(str(file), safe_load=True)
-    except Exception as error:  # noqa: BLE001 - the reader raises its library's own errors
+    except Exception as error:  # the reader raises its library's own errors
         raise BrokenModelError(
             f"{file.name} is not a readable safetensors file.",
             "Download it again, or choose another LoRA.",
@@ -67,11 +70,16 @@ def _read(file: Path) -> Mapping[str, Tensor]:
     return cast(Mapping[str, Tensor], comfy.lora_convert.convert_lora(found))
 
 
-def _patches(patcher: ModelPatcher, tensors: Mapping[str, Tensor]) -> dict[str, Any]:
+def _patches(file: Path, patcher: ModelPatcher, tensors: Mapping[str, Tensor]) -> dict[str, Any]:
     """Patches of ``tensors`` by the weight they belong to; those of another shape are left out."""
     shapes = {key: tuple(weight.shape) for key, weight in _weights(patcher).items()}
-    found = comfy.lora.load_lora(tensors, _key_map(shapes), log_missing=False)
-    return {key: patch for key, patch in found.items() if _fits(patch, shapes.get(key))}
+    try:
+        found = comfy.lora.load_lora(tensors, _key_map(shapes), log_missing=False)
+        return {key: patch for key, patch in found.items() if _fits(patch, shapes.get(key))}
+    except _NOT_WHOLE as error:
+        raise BrokenModelError(
+            f"{file.name} has layers that are not whole.", "Download it again, or choose another."
+        ) from error
 
 
 def _weights(patcher: ModelPatcher) -> dict[str, Tensor]:
