@@ -109,6 +109,8 @@ def _shape(patch: Any) -> tuple[int, ...] | None:
             return tuple(whole.shape)
         case LoRAAdapter():
             up, down, *_ = patch.weights
+            if up.shape[1] != down.shape[0] or not down.shape[0]:
+                return ()  # no product: of no weight at all
             return (up.shape[0], down.shape[1:].numel())
         case LoKrAdapter():
             outer, inner, _, outer_a, outer_b, inner_a, inner_b, *_ = patch.weights

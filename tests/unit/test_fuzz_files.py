@@ -203,8 +203,8 @@ def test_a_vae_numbered_beyond_reason_is_named(
     files = _files(tiny_model, tmp_path)
     tensors = load_file(files.vae)
     name = next(name for name in tensors if ".upsamples.1." in name)
-    far = name.replace(".1.", f".{'9' * 5000}.", 1)
-    save_file({**tensors, far: tensors.pop(name)}, files.vae)
+    tensors[name.replace(".1.", f".{'9' * 5000}.", 1)] = tensors.pop(name)
+    save_file(tensors, files.vae)
     with pytest.raises(BrokenModelError, match=r"vae\.safetensors has layers numbered beyond"):
         load_files(files, "auto", workshop.host)
 
@@ -226,15 +226,19 @@ def test_a_gguf_tensor_between_two_places_is_named(tmp_path: Path) -> None:
         read_header(file)
 
 
-def test_a_lora_of_no_rank_is_named(tiny_model: Path, workshop: Workshop, tmp_path: Path) -> None:
+@pytest.mark.parametrize("rank", [0, 3])
+def test_a_layer_of_a_lora_that_makes_no_product_does_not_count(
+    tiny_model: Path, workshop: Workshop, tmp_path: Path, rank: int
+) -> None:
     model = load_files(_files(tiny_model, tmp_path), "auto", workshop.host)
     layers = linear_layers(tiny_model)
     file = write_lora(tmp_path / "style.safetensors", layers, "bare down up alpha")
     tensors = load_file(file)
     name = f"{LAYER}.lora_down.weight"
-    save_file({**tensors, name: tensors[name][:0].clone()}, file)
-    with pytest.raises(BrokenModelError, match=r"style\.safetensors has layers that are not"):
-        use_lora(model, file, 1.0, True, workshop.host)
+    save_file({**tensors, name: tensors[name][:rank].clone()}, file)
+    handles = (model.transformer, model.modulation)
+    found = workshop.host.add_lora(handles, file, 1.0)
+    assert (found.matched, found.total) == (len(layers) - 1, len(layers))
 
 
 def test_a_link_to_nothing_beside_what_is_needed_is_no_error(
