@@ -94,7 +94,9 @@ def test_the_configuration_of_the_transformer_is_inferred(
     folder: str, zero: bool, prefix: str, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
     path = request.getfixturevalue(folder)
-    found = transformer_part(opened(write_transformer(path, tmp_path / "dit.safetensors", prefix=prefix)))
+    found = transformer_part(
+        opened(write_transformer(path, tmp_path / "dit.safetensors", prefix=prefix))
+    )
     inferred = QwenImageTransformer2DModel.from_config(dict(found.config)).config
     assert plain(inferred) == plain(QwenImageTransformer2DModel.load_config(path / "transformer"))
     assert inferred.zero_cond_t is zero
