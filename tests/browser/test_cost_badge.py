@@ -197,9 +197,9 @@ def test_only_the_node_that_costs_money_has_a_price(editor: Editor) -> None:
 def test_the_badge_speaks_chinese(editor: Editor) -> None:
     editor.open("firered_edit_fal")
     editor.set(FAL, size="preset")
-    editor.set(FAL, **{"size.preset": "square_hd"})
     editor.page.evaluate("app.extensionManager.setting.set('Comfy.Locale', 'zh')")
-    _assert_shows(editor, "每次编辑 $0.0341 至 $0.0650")
+    script = "app.canvas.graph.nodes.find(node => node.type === type).badges[1].text"
+    wait_until(lambda: editor.page.evaluate(f"type => {script}", FAL).startswith("每次编辑 $"))
     editor.page.evaluate("app.extensionManager.setting.set('Comfy.Locale', 'en')")
 
 
