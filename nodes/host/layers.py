@@ -209,7 +209,7 @@ def _check_formats(file: str, tensors: dict[str, Tensor]) -> None:
         if not key.endswith(".comfy_quant"):
             continue
         try:
-            found = json.loads(value.numpy().tobytes())["format"]
+            found = _marked(value)
         except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise BrokenModelError(f"{file} has an unreadable {key}.", _OTHER_FILE) from error
         if found not in QUANT_ALGOS:
@@ -219,13 +219,17 @@ def _check_formats(file: str, tensors: dict[str, Tensor]) -> None:
             )
 
 
+def _marked(mark: Tensor) -> Any:
+    """The format that a layer's ``comfy_quant`` names."""
+    return json.loads(mark.numpy().tobytes())["format"]
+
+
 def _check_packed(name: str, layer: nn.Linear, tensors: Mapping[str, Tensor]) -> None:
     """Raise ``ValueError`` where a quantised layer's tensors do not fit it or each other."""
     mark = tensors.get(f"{name}.comfy_quant")
     if mark is not None:
-        form = json.loads(mark.numpy().tobytes())["format"]
         own = {part: tensors.get(f"{name}.{part}") for part in PARTS}
-        check_sizes(form, layer.out_features, layer.in_features, own)
+        check_sizes(_marked(mark), layer.out_features, layer.in_features, own)
 
 
 _OTHER_FILE = "Or use the bf16 or fp8 file of FireRed-Image-Edit-1.1."

@@ -24,11 +24,10 @@ from .cancelling import cancel_points, check_cancelled
 from .conditioning import Conditioner
 from .decoding import Decoder
 from .denoising import Conditions, denoise, model_times
-from .estimates import estimate
 from .latents import NOISES, Noise, Tokens, draw_noise, grid_of
 from .modulation import Table, clear_rows, compute_table
 from .pacing import Steps
-from .planning import MemoryPlan, loaded_words, plan_memory, step_time
+from .planning import loaded_words, plan_memory, step_time
 from .rates import device_rates
 from .schedule import prepared_schedule
 
@@ -100,12 +99,13 @@ class _Run:
         self._noise = noise
         self._prepared = prepared
         self._request, self._plan = prepared.request, prepared.plan
-        self._sizes = estimate(self._model, prepared, self._host.total_memory)
+        self._planned = plan_memory(self._model, prepared, self._host.total_memory)
+        self._sizes = self._planned.sizes
         still = self._request.acceleration != "none"
         self._conditioner = Conditioner(bench, self._sizes, Mode(still, self._sizes.encode_tile))
         self._decoder = Decoder(bench, self._sizes, Mode(still, self._sizes.decode_tile))
         self._acceleration = Acceleration(bench, self._request, self._sizes.paired, compiles)
-        self._memory: dict[str, str] = {}
+        self._memory = self._planned.words()
         self._total = self._request.num_images * self._request.num_inference_steps
 
     def result(self) -> EditResult:
@@ -134,16 +134,14 @@ class _Run:
         return torch.stack(pictures)
 
     def _denoise(self, conditions: Conditions) -> list[Tokens]:
-        plan = plan_memory(self._model, self._prepared, self._host.total_memory)
-        self._memory = plan.words()
         phase = "preparing the steps"
-        if plan.streamed:
+        if self._planned.streamed:
             phase += f"; transformer {self._memory['transformer']}"
         self._bench.bring(phase, self._model.transformer, self._sizes.denoise)
         table = self._table(self._schedule()).to(self._host.device)
         select = partial(table.select, self._transformer)
         self._acceleration.prepare()
-        steps = Steps(self._model, self._prepared, self._host, self._predicted(plan))
+        steps = Steps(self._model, self._prepared, self._host, self._predicted())
         on_step = self._step_counter(steps)
         results = []
         for seed in _seeds(self._request):
@@ -160,12 +158,12 @@ class _Run:
             self._memory["transformer"] = loaded
         return results
 
-    def _predicted(self, plan: MemoryPlan) -> float | None:
+    def _predicted(self) -> float | None:
         """Seconds a step should take on this device, where that can be measured."""
         rates = device_rates(self._host.device)
         if rates is None:
             return None
-        return step_time(self._model, self._prepared, plan, rates).seconds
+        return step_time(self._model, self._prepared, self._planned, rates).seconds
 
     def _schedule(self) -> FlowMatchEulerDiscreteScheduler:
         rows, columns = grid_of(self._plan.canvas)

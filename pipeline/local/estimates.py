@@ -6,12 +6,12 @@ they hold for any size, since activations grow with tokens or with pixels. All f
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ..errors import SetupError
 from ..geometry import MEGAPIXEL, Size
+from .costs import Counts
 from .latents import grid_of
 
 if TYPE_CHECKING:
@@ -101,8 +101,7 @@ def _vae_bytes(
     # Counted in bf16; a wider dtype takes at most as many times more.
     per_pixel *= vae.config.base_dim * model.dtype.itemsize / 2
     whole = int(size.area * per_pixel)
-    weights = sum(parameter.nbytes for parameter in vae.parameters())
-    if whole + weights + RESERVE_BYTES <= total:
+    if whole + sum(layer_bytes(vae)) + RESERVE_BYTES <= total:
         return whole, None
     return min(whole, int(TILE**2 * per_pixel)), TILE
 
@@ -110,13 +109,11 @@ def _vae_bytes(
 def _denoise_bytes(model: FireRedModel, prepared: Prepared, branches: int) -> int:
     """Activations of one pass over canvas, references and text of so many branches."""
     transformer: Any = model.transformer.module
-    plan = prepared.plan
-    pictures = sum(map(_tokens, [plan.canvas, *(fit.grid for fit in plan.fits)]))
-    text = len(plan.fits) * PICTURE_TOKENS + len(prepared.prompt)
     vectors = PASS_VECTORS_TWO_TIMES if transformer.zero_cond_t else PASS_VECTORS
     if branches > 1:
         vectors = PASS_VECTORS_PAIRED
-    alive = branches * (pictures + text) * vectors + _table_vectors(transformer, prepared)
+    tokens = branches * pass_counts(prepared).total
+    alive = tokens * vectors + _table_vectors(transformer, prepared)
     return int(alive * transformer.inner_dim * model.dtype.itemsize)
 
 
@@ -129,7 +126,7 @@ def _table_vectors(transformer: Any, prepared: Prepared) -> int:
 
 def _denoise_needs(model: FireRedModel, prepared: Prepared, branches: int) -> int:
     """The least that steps need: while streaming, one layer computes as the next one arrives."""
-    streamed = 2 * _largest_layer(model.transformer.module)
+    streamed = 2 * max(layer_bytes(model.transformer.module))
     return _denoise_bytes(model, prepared, branches) + streamed + RESERVE_BYTES
 
 
@@ -146,14 +143,25 @@ def _check_fits(found: Estimate, model: FireRedModel, prepared: Prepared, total:
         )
 
 
+def pass_counts(prepared: Prepared) -> Counts:
+    """Tokens of one branch's pass; of its text the most there can be."""
+    plan = prepared.plan
+    return Counts(
+        target=_tokens(plan.canvas),
+        references=sum(_tokens(fit.grid) for fit in plan.fits),
+        text=len(plan.fits) * PICTURE_TOKENS + len(prepared.prompt),
+    )
+
+
 def _tokens(size: Size) -> int:
     rows, columns = grid_of(size)
     return rows * columns
 
 
-def _largest_layer(module: nn.Module) -> int:
-    own: Sequence[int] = [
+def layer_bytes(module: nn.Module) -> list[int]:
+    """Bytes of every layer that has weights of its own, as they are stored."""
+    found = (
         sum(parameter.nbytes for parameter in layer.parameters(recurse=False))
         for layer in module.modules()
-    ]
-    return max(own)
+    )
+    return [size for size in found if size]

@@ -11,14 +11,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from ..host import Handle
-from .costs import Counts, TransformerShape, pass_work
-from .estimates import GIB, PICTURE_TOKENS, RESERVE_BYTES, Estimate, estimate
-from .latents import grid_of
+from .costs import TransformerShape, pass_work
+from .estimates import GIB, RESERVE_BYTES, Estimate, estimate, layer_bytes, pass_counts
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from ..geometry import Size
     from ..preparation import Prepared
     from .model import FireRedModel
     from .rates import Rates
@@ -112,7 +110,7 @@ def _together(transformer: int, sizes: Estimate) -> float:
 
 def staying(module: nn.Module, usable: int) -> int:
     """Bytes of ``module`` that ComfyUI keeps on a device where weights may take ``usable``."""
-    layers = sorted(_layer_bytes(module), reverse=True)
+    layers = sorted(layer_bytes(module), reverse=True)
     whole = sum(layers)
     if whole <= usable:
         return whole
@@ -129,16 +127,7 @@ def staying(module: nn.Module, usable: int) -> int:
 
 def weight_bytes(module: nn.Module) -> int:
     """Bytes of all weights as they are stored."""
-    return sum(_layer_bytes(module))
-
-
-def _layer_bytes(module: nn.Module) -> list[int]:
-    """Bytes of every layer that has weights of its own."""
-    found = (
-        sum(parameter.nbytes for parameter in layer.parameters(recurse=False))
-        for layer in module.modules()
-    )
-    return [size for size in found if size]
+    return sum(layer_bytes(module))
 
 
 def step_time(model: FireRedModel, prepared: Prepared, plan: MemoryPlan, rates: Rates) -> StepTime:
@@ -147,7 +136,7 @@ def step_time(model: FireRedModel, prepared: Prepared, plan: MemoryPlan, rates: 
     What lies between products is not counted, nor that 8-bit products are faster.
     """
     transformer: Any = model.transformer.module
-    work = pass_work(TransformerShape.of(transformer.config), _counts(prepared), tabled=True)
+    work = pass_work(TransformerShape.of(transformer.config), pass_counts(prepared), tabled=True)
     return StepTime(
         compute=_branches(prepared) * work.total / rates.matrix,
         streaming=plan.passes * plan.streamed / rates.copy,
@@ -156,20 +145,6 @@ def step_time(model: FireRedModel, prepared: Prepared, plan: MemoryPlan, rates: 
 
 def _branches(prepared: Prepared) -> int:
     return 2 if prepared.request.guidance_scale > 1 else 1
-
-
-def _counts(prepared: Prepared) -> Counts:
-    plan = prepared.plan
-    return Counts(
-        target=_tokens(plan.canvas),
-        references=sum(_tokens(fit.grid) for fit in plan.fits),
-        text=len(plan.fits) * PICTURE_TOKENS + len(prepared.prompt),
-    )
-
-
-def _tokens(size: Size) -> int:
-    rows, columns = grid_of(size)
-    return rows * columns
 
 
 @runtime_checkable

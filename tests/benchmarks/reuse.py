@@ -10,14 +10,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
 
-if TYPE_CHECKING:
-    from firered_edit.pipeline.local.denoising import Conditions
-    from firered_edit.pipeline.local.latents import Tokens
+from support.pack import load_pack
+
+load_pack()
+
+from firered_edit.pipeline.local.denoising import (  # noqa: E402 - needs the pack
+    Conditions,
+    ReferencePasses,
+)
+from firered_edit.pipeline.local.latents import Tokens  # noqa: E402
 
 
 class Kept:
@@ -95,7 +101,7 @@ def _heads(
     )
 
 
-class ReusingPasses:
+class ReusingPasses(ReferencePasses):
     """The passes of one picture; at the steps that ``refreshes`` names, whole ones."""
 
     def __init__(
@@ -106,12 +112,8 @@ class ReusingPasses:
         kept: Kept,
         refreshes: Callable[[int], bool],
     ) -> None:
-        self._transformer = transformer
-        self._prompts = conditions.prompts
-        self._references = [reference.values for reference in conditions.references]
-        grids = [noise.grid, *(reference.grid for reference in conditions.references)]
-        # All of them even without the references: the text's positions follow the largest.
-        self._shapes = [[(1, rows, columns) for rows, columns in grids]]
+        super().__init__(transformer, noise, conditions)
+        self._all_references = self._references
         self._kept = kept
         self._refreshes = refreshes
         self._step = 0
@@ -120,22 +122,13 @@ class ReusingPasses:
         """The velocity of each branch, as the engine's own passes give it."""
         self._kept.refreshing = self._refreshes(self._step)
         self._step += 1
-        return [
-            self._pass(branch, latents, time, prompt) for branch, prompt in enumerate(self._prompts)
-        ]
-
-    def _pass(self, branch: int, latents: Tensor, time: Tensor, embeddings: Tensor) -> Tensor:
-        self._kept.branch = branch
-        parts = [latents, *(self._references if self._kept.refreshing else [])]
-        output: Tensor = self._transformer(
-            hidden_states=torch.cat(parts, dim=1),
-            timestep=time,
-            encoder_hidden_states=embeddings,
-            encoder_hidden_states_mask=None,
-            img_shapes=self._shapes,
-            return_dict=False,
-        )[0]
-        return output[:, : latents.shape[1]]
+        # Not their shapes: the text's positions follow the largest picture all the same.
+        self._references = self._all_references if self._kept.refreshing else []
+        velocities = []
+        for branch, prompt in enumerate(self._prompts):
+            self._kept.branch = branch
+            velocities.append(self._pass(latents, time, prompt))
+        return velocities
 
 
 @contextmanager

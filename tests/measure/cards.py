@@ -22,16 +22,14 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-import numpy as np
 import torch
 
 from support.cards import CARDS, card_model
 from support.inside import InsideHost
 from support.real_size import real_transformer
+from support.square_edits import square_edit
 
 from firered_edit.pipeline.errors import SetupError  # isort: skip - the pack is loaded by now
-from firered_edit.pipeline.geometry import MatchImage  # isort: skip
-from firered_edit.pipeline.images import Reference  # isort: skip
 from firered_edit.pipeline.local.estimates import GIB  # isort: skip
 from firered_edit.pipeline.local.modulation import Table, take_out  # isort: skip
 from firered_edit.pipeline.local.planning import (  # isort: skip
@@ -40,8 +38,7 @@ from firered_edit.pipeline.local.planning import (  # isort: skip
     step_time,
 )
 from firered_edit.pipeline.local.rates import Rates, device_rates  # isort: skip
-from firered_edit.pipeline.preparation import Prepared, prepare  # isort: skip
-from firered_edit.pipeline.request import EditRequest  # isort: skip
+from firered_edit.pipeline.preparation import Prepared  # isort: skip
 
 ASSUMED = {
     80: Rates(450e12, 50e9),
@@ -55,6 +52,8 @@ ASSUMED = {
 """Of a usual card of so many GB: H100, L40, 5090, 4090, 4070 Ti Super, 4070, 4060."""
 
 STEP = "s a step"
+
+PROMPT = "put the hat of the second picture on the head in the first"
 
 
 def main() -> int:
@@ -108,21 +107,7 @@ def row(texts: list[str]) -> str:
 
 
 def edit(references: int) -> Prepared:
-    picture = Reference(np.zeros((1024, 1024, 3), np.uint8))
-    return prepare(
-        EditRequest(
-            prompt="put the hat of the second picture on the head in the first",
-            references=(picture,) * references,
-            size=MatchImage(),
-            num_images=1,
-            seed=0,
-            num_inference_steps=40,
-            guidance_scale=4.0,
-            negative_prompt="",
-            acceleration="none",
-            working_megapixels=1.0,
-        )
-    )
+    return square_edit(references=references, prompt=PROMPT)
 
 
 def carried_out(gigabytes: float) -> dict[str, float]:

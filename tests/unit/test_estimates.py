@@ -5,18 +5,15 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Sequence
-from functools import cache, partial
+from functools import partial
 from typing import Any, cast
 
-import numpy as np
 import pytest
 import torch
 from torch import nn
 
 from firered_edit.pipeline.errors import InputError, SetupError
-from firered_edit.pipeline.geometry import MatchImage
 from firered_edit.pipeline.host import Handle, LayerKit, PlainHandle, PlainHost, PlainKit, Storage
-from firered_edit.pipeline.images import Reference
 from firered_edit.pipeline.local.acceleration.blocks import StreamNorms
 from firered_edit.pipeline.local.acceleration.kernels import EAGER, Norms
 from firered_edit.pipeline.local.acceleration.passes import FusedPasses
@@ -34,11 +31,11 @@ from firered_edit.pipeline.local.precision import (
     describe_storage,
     resident_bytes,
 )
-from firered_edit.pipeline.preparation import Prepared, prepare
-from firered_edit.pipeline.request import Acceleration, EditRequest
+from firered_edit.pipeline.request import Acceleration
 from support.inside import InsideHost
 from support.peak import peak_bytes
 from support.real_size import real_transformer, real_vae
+from support.square_edits import square_edit
 
 AMPLE = 2**50
 
@@ -61,36 +58,10 @@ def _real_model(zero_cond_t: bool = False) -> FireRedModel:
     )
 
 
-@cache
-def _prepared(
-    megapixels: float,
-    references: int = 1,
-    steps: int = 2,
-    acceleration: Acceleration = "none",
-    guidance_scale: float = 4.0,
-) -> Prepared:
-    """A square edit of ``megapixels``, with square pictures."""
-    picture = Reference(np.zeros((1024, 1024, 3), np.uint8))
-    return prepare(
-        EditRequest(
-            prompt="put the hat on",
-            references=(picture,) * references,
-            size=MatchImage(),
-            num_images=1,
-            seed=0,
-            num_inference_steps=steps,
-            guidance_scale=guidance_scale,
-            negative_prompt="",
-            acceleration=acceleration,
-            working_megapixels=megapixels,
-        )
-    )
-
-
 def _estimate(
     megapixels: float, references: int = 1, total: int = AMPLE, *, zero_cond_t: bool = False
 ) -> Estimate:
-    return estimate(_real_model(zero_cond_t), _prepared(megapixels, references), total)
+    return estimate(_real_model(zero_cond_t), square_edit(megapixels, references, steps=2), total)
 
 
 @pytest.mark.parametrize(
@@ -133,7 +104,7 @@ def _pass_bytes(references: int, zero_cond_t: bool) -> int:
 def test_a_fused_pass_takes_what_is_counted_on_the_real_architecture(
     references: int, zero_cond_t: bool, branches: int
 ) -> None:
-    prepared = _prepared(1.0, references, 2, "regular", 4.0 if branches == 2 else 1.0)
+    prepared = square_edit(1.0, references, 2, "regular", 4.0 if branches == 2 else 1.0)
     found = estimate(_real_model(zero_cond_t), prepared, AMPLE)
     assert found.paired == (branches == 2)
     counted = _fused_bytes(references, zero_cond_t, branches)
@@ -178,14 +149,14 @@ def _fused_bytes(references: int, zero_cond_t: bool, branches: int) -> int:
 def test_branches_share_a_pass_where_the_card_has_room_for_both(
     gib: int, acceleration: Acceleration, guidance_scale: float, paired: bool
 ) -> None:
-    prepared = _prepared(1.0, 3, 2, acceleration, guidance_scale)
+    prepared = square_edit(1.0, 3, 2, acceleration, guidance_scale)
     assert estimate(_real_model(), prepared, gib * GIB).paired == paired
 
 
 @pytest.mark.parametrize(("zero_cond_t", "published"), [(False, 177e6), (True, 265e6)])
 def test_a_pass_has_the_table_of_its_steps_beside_it(zero_cond_t: bool, published: float) -> None:
     model = _real_model(zero_cond_t)
-    few, many = (estimate(model, _prepared(1.0, steps=steps), AMPLE) for steps in (10, 50))
+    few, many = (estimate(model, square_edit(steps=steps), AMPLE) for steps in (10, 50))
     assert many.denoise - few.denoise == pytest.approx(published, rel=0.01)
 
 
@@ -310,7 +281,7 @@ class _Card(PlainHost):
 def test_a_refused_edit_has_moved_no_weight() -> None:
     card = _Card(0.5)
     with pytest.raises(SetupError, match=r"this device has 0\.5"):
-        LocalEngine(_real_model(), card).edit(_prepared(1.0).request)
+        LocalEngine(_real_model(), card).edit(square_edit(steps=2).request)
     assert card.moved == 0
 
 

@@ -6,20 +6,16 @@ import json
 import subprocess
 import sys
 from dataclasses import replace
-from functools import cache
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from torch import nn
 
 from firered_edit.pipeline.errors import SetupError
-from firered_edit.pipeline.geometry import MatchImage
 from firered_edit.pipeline.host import PlainHandle
-from firered_edit.pipeline.images import Reference
 from firered_edit.pipeline.local import rates
 from firered_edit.pipeline.local.estimates import GIB, RESERVE_BYTES, TILE
 from firered_edit.pipeline.local.planning import (
@@ -33,35 +29,15 @@ from firered_edit.pipeline.local.planning import (
 )
 from firered_edit.pipeline.local.rates import Rates
 from firered_edit.pipeline.local.weights import load_folder
-from firered_edit.pipeline.preparation import Prepared, prepare
-from firered_edit.pipeline.request import EditRequest
+from firered_edit.pipeline.preparation import Prepared
 from support.cards import CARDS, card_model
 from support.inside import InsideHost, bridge
 from support.pack import ROOT
-
-
-@cache
-def _prepared(references: int = 1, guidance: float = 4.0) -> Prepared:
-    """A megapixel with pictures of a megapixel."""
-    picture = Reference(np.zeros((1024, 1024, 3), np.uint8))
-    return prepare(
-        EditRequest(
-            prompt="put the hat on",
-            references=(picture,) * references,
-            size=MatchImage(),
-            num_images=1,
-            seed=0,
-            num_inference_steps=40,
-            guidance_scale=guidance,
-            negative_prompt="",
-            acceleration="none",
-            working_megapixels=1.0,
-        )
-    )
+from support.square_edits import square_edit
 
 
 def _plan(stored: str, gib: float, references: int = 1) -> MemoryPlan:
-    return plan_memory(card_model(stored), _prepared(references), int(gib * GIB))
+    return plan_memory(card_model(stored), square_edit(references=references), int(gib * GIB))
 
 
 @pytest.mark.parametrize(
@@ -187,7 +163,7 @@ FAST, SLOW = Rates(790e12, 50e9), Rates(25e12, 12e9)
 
 
 def _time(stored: str, gib: float, rates_: Rates, prepared: Prepared | None = None) -> Any:
-    prepared = prepared or _prepared()
+    prepared = prepared or square_edit()
     model = card_model(stored)
     return step_time(model, prepared, plan_memory(model, prepared, int(gib * GIB)), rates_)
 
@@ -200,13 +176,13 @@ def test_a_step_takes_the_published_time_where_all_weights_stay() -> None:
 
 
 def test_without_guidance_a_step_is_one_pass() -> None:
-    one, two = (_time("8-bit", 8, SLOW, _prepared(guidance=scale)) for scale in (1.0, 4.0))
+    one, two = (_time("8-bit", 8, SLOW, square_edit(guidance_scale=scale)) for scale in (1.0, 4.0))
     assert two.compute == pytest.approx(2 * one.compute)
     assert two.streaming == pytest.approx(2 * one.streaming)
 
 
 def test_both_branches_share_what_is_streamed() -> None:
-    prepared = _prepared()
+    prepared = square_edit()
     plan = plan_memory(card_model("8-bit"), prepared, 8 * GIB)
     paired = replace(plan, passes=1)
     times = [step_time(card_model("8-bit"), prepared, each, SLOW) for each in (plan, paired)]

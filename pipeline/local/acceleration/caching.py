@@ -72,12 +72,17 @@ def describe_recipe(left_out: int, steps: int) -> str:
     )
 
 
+def quieten() -> None:
+    """Keep the package from telling of every block and setting, through loggers of its own."""
+    for name in list(logging.root.manager.loggerDict):
+        if name.startswith("cache_dit."):
+            logging.getLogger(name).setLevel(logging.ERROR)
+
+
 def _cached(stack: Stack, steps: int) -> Any:
     import cache_dit
 
-    # It tells of every block and setting, on handlers of its own.
-    for handler in logging.getLogger("CACHE_DIT").handlers:
-        handler.setLevel(logging.ERROR)
+    quieten()
     adapter = cache_dit.BlockAdapter(
         transformer=stack,
         blocks=stack.transformer_blocks,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from threading import Lock
 from typing import Any
 
@@ -81,7 +81,7 @@ def _without(error: Exception) -> Kernels:
     """Eager kernels, and the reason for the receipt."""
     logger.warning("FireRed's kernels run uncompiled: compiling failed.", exc_info=error)
     reason = clean(f"{type(error).__name__}: {error}", REASON_LENGTH)
-    return Kernels(modulate, join, attended, add, f"eager, since compiling failed: {reason}")
+    return replace(EAGER, how=f"eager, since compiling failed: {reason}")
 
 
 class _Samples:

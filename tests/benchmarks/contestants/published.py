@@ -7,7 +7,6 @@ transformer's blocks compiled. The published script compiles the VAE as well, wh
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 from importlib.util import find_spec
 from typing import Any
@@ -17,6 +16,7 @@ import torch
 from benchmarks.contestants.stock import Stock
 from benchmarks.task import Done, Precision, Task
 from benchmarks.weights import Weights
+from firered_edit.pipeline.local.acceleration.caching import quieten
 
 PACKAGES = {"optimum.quanto": "optimum-quanto==0.2.7", "cache_dit": "cache-dit==1.5.3"}
 
@@ -83,9 +83,7 @@ def _quantise(transformer: Any) -> None:
 def _cache(pipeline: Any, steps: int) -> None:
     import cache_dit
 
-    # It tells of every block and setting.
-    for handler in logging.getLogger("CACHE_DIT").handlers:
-        handler.setLevel(logging.ERROR)
+    quieten()
     blocks = len(pipeline.transformer.transformer_blocks)
     cache_dit.enable_cache(
         pipeline,
