@@ -218,7 +218,7 @@ def _whole_cells(size: Size, area: float) -> Size:
     """
     short, long = sorted((size.width, size.height))
     wanted = long * math.sqrt(area / size.area) / CELL
-    candidates = range(max(1, math.ceil(wanted * 0.96)), max(2, math.floor(wanted * 1.04) + 1))
+    candidates = range(math.ceil(wanted * 0.96), math.floor(wanted * 1.04) + 1)
 
     def strip(cells: int) -> tuple[float, float]:
         exact = short * cells / long

@@ -50,7 +50,7 @@ def main() -> int:
         for locale in ("en", "zh"):
             for name, graph in GRAPHS.items():
                 with open_editor(browser, comfyui, "classic") as editor:
-                    comfyui.post("/settings", {"Comfy.Locale": locale}).raise_for_status()
+                    editor.prefer(locale)
                     _save(_drawn(editor, graph, PROMPTS[locale]), f"{name}.{locale}")
     return 0
 

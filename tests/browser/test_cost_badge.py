@@ -195,13 +195,10 @@ def test_only_the_node_that_costs_money_has_a_price(editor: Editor) -> None:
 
 
 def test_the_badge_speaks_chinese(editor: Editor) -> None:
+    editor.prefer("zh")
     editor.open("firered_edit_fal")
-    editor.page.evaluate("app.extensionManager.setting.set('Comfy.Locale', 'zh')")
-    # ComfyUI loads the workflow anew, and what a test has set before is lost.
-    _assert_shows(editor, "每次编辑 $0.0192 至 $0.0325")
     editor.set(FAL, size="preset")
     _assert_shows(editor, "每次编辑 $0.0341 至 $0.0650")
-    editor.page.evaluate("app.extensionManager.setting.set('Comfy.Locale', 'en')")
 
 
 def _case(rng: random.Random) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from PIL import Image
 
 from doubles.fal_server import FalServer
 from support.browser import Editor, in_both_renderers
-from support.comfyui import PACK_FOLDER
+from support.comfyui import PACK_FOLDER, wait_until
 from support.server_fixtures import MODEL_FOLDER
 
 # Named first, so that a missing browser is noticed before ComfyUI is started.
@@ -52,12 +52,11 @@ def test_node_search_finds_a_node_and_its_picture_slots_grow_and_shrink(
 @in_both_renderers
 def test_a_custom_size_asks_for_width_and_height(editor: Editor, node: str) -> None:
     editor.open("firered_edit_local" if node == "FireRedEdit" else "firered_edit_fal")
-    assert "index" in editor.labels(node)
+    wait_until(lambda: _under_size(editor, node)[:1] == ["index"])
     editor.set(node, size="custom")
+    wait_until(lambda: _under_size(editor, node)[:2] == ["width", "height"])
     editor.screenshot(f"custom_size_{node}")
-    labels = editor.labels(node)
-    assert labels[labels.index("size") + 1 :][:2] == ["width", "height"]
-    assert "index" not in labels
+    assert "index" not in editor.labels(node)
 
 
 def test_run_on_the_fal_workflow_saves_and_shows_a_picture_of_the_size_of_the_input(
@@ -91,6 +90,12 @@ def test_an_empty_prompt_is_explained_in_the_error_panel(editor: Editor) -> None
     words = "The prompt is empty. Write what to change in the picture."
     editor.page.get_by_text(words).wait_for()
     editor.screenshot("empty_prompt")
+
+
+def _under_size(editor: Editor, node: str) -> list[str]:
+    """The labels below that of the size, once it is shown."""
+    labels = editor.labels(node)
+    return labels[labels.index("size") + 1 :] if "size" in labels else []
 
 
 def _picture_slots(editor: Editor, node: str) -> list[str]:

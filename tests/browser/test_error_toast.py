@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -22,8 +22,6 @@ NODE = "FireRedEditFal"
 
 SLOW_MS = 60_000
 """Until a page on a busy machine shows what it was told."""
-
-LOCALE, PALETTE = "Comfy.Locale", "Comfy.ColorPalette"
 
 HOSTILE = "<img src=x onerror=document.title='owned'>"
 """In part a notice is the words of a server."""
@@ -154,23 +152,16 @@ def test_of_many_failures_three_are_shown_and_the_same_one_is_counted(opened: Ed
     assert opened.page.title() != "owned"
 
 
-@pytest.fixture
-def chinese(editor: Editor) -> Iterator[Editor]:
-    """An editor in Chinese, in light colours; both are put back."""
-    editor.comfyui.post("/settings", {LOCALE: "zh", PALETTE: "light"}).raise_for_status()
-    yield editor
-    editor.comfyui.post("/settings", {LOCALE: "en", PALETTE: "dark"}).raise_for_status()
-
-
-def test_the_buttons_speak_the_language_of_comfyui(chinese: Editor, fal: FalServer) -> None:
+def test_the_buttons_speak_the_language_of_comfyui(editor: Editor, fal: FalServer) -> None:
     fal.locked = True
-    chinese.open("firered_edit_fal")
-    chinese.set(NODE, prompt="把夹克改成红色")
-    notice = _run(chinese)
+    editor.prefer("zh", "light")
+    editor.open("firered_edit_fal")
+    editor.set(NODE, prompt="把夹克改成红色")
+    notice = _run(editor)
     expect(notice.get_by_role("link", name="打开 fal 账单页面")).to_be_visible()
     expect(notice.get_by_role("button", name="关闭")).to_be_visible()
-    chinese.screenshot("error_toast_zh")
+    editor.screenshot("error_toast_zh")
     notice.get_by_role("button", name="打开设置").click()
-    dialog = chinese.page.get_by_role("dialog")
+    dialog = editor.page.get_by_role("dialog")
     expect(dialog.locator("[id='FireRed.DailyLimit']")).to_be_visible(timeout=SLOW_MS)
-    assert _no_trouble(chinese)
+    assert _no_trouble(editor)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -40,11 +39,10 @@ IS_CUT = """page => [page, ...page.querySelectorAll("*")]
 
 
 @pytest.fixture
-def language(editor: Editor, request: pytest.FixtureRequest) -> Iterator[str]:
-    """The page's language; afterwards it is English again."""
-    editor.comfyui.post("/settings", {"Comfy.Locale": request.param}).raise_for_status()
-    yield request.param
-    editor.comfyui.post("/settings", {"Comfy.Locale": "en"}).raise_for_status()
+def language(editor: Editor, request: pytest.FixtureRequest) -> str:
+    """The language of pages that the test opens."""
+    editor.prefer(request.param)
+    return str(request.param)
 
 
 @in_both_renderers

@@ -21,10 +21,6 @@ pytestmark = pytest.mark.usefixtures("browser")
 
 SECRET = FAL_KEY.partition(":")[2]
 
-CHINESE = {"Comfy.Locale": "zh"}
-ENGLISH = {"Comfy.Locale": "en"}
-PALETTE = "Comfy.ColorPalette"
-
 
 @pytest.fixture(scope="module")
 def keyless(
@@ -45,7 +41,6 @@ def keyless_editor(
     with open_editor(browser, keyless, getattr(request, "param", "classic")) as opened:
         yield opened
     _key_file(keyless).unlink(missing_ok=True)
-    keyless.post("/settings", {PALETTE: "dark", **ENGLISH}).raise_for_status()
 
 
 def _key_file(comfyui: ComfyUI) -> Path:
@@ -214,8 +209,8 @@ def test_what_fal_stores_is_told(keyless_editor: Editor) -> None:
     keyless_editor.screenshot("key_stored")
 
 
-def test_the_panel_speaks_chinese(keyless_editor: Editor, keyless: ComfyUI) -> None:
-    keyless.post("/settings", {PALETTE: "light", **CHINESE}).raise_for_status()
+def test_the_panel_speaks_chinese(keyless_editor: Editor) -> None:
+    keyless_editor.prefer("zh", "light")
     shown = _open(keyless_editor)
     expect(shown.get_by_text("还没有密钥。")).to_be_visible()
     shown.get_by_text("fal 保存哪些内容、保存多久").click()

@@ -19,7 +19,6 @@ from support.settings_page import no_trouble, open_settings, panel
 pytestmark = pytest.mark.usefixtures("browser")
 
 CONSENT = "FireRed.AllowDownloads"
-LANGUAGE, PALETTE = "Comfy.Locale", "Comfy.ColorPalette"
 
 CACHE = "/firered/cache"
 
@@ -33,13 +32,6 @@ def fresh(editor: Editor) -> Iterator[Editor]:
     editor.comfyui.post("/settings", {CONSENT: False}).raise_for_status()
     yield editor
     editor.comfyui.post("/settings", {CONSENT: False}).raise_for_status()
-
-
-@pytest.fixture
-def plain(editor: Editor) -> Iterator[Editor]:
-    """An editor whose looks and language are put back afterwards."""
-    yield editor
-    editor.comfyui.post("/settings", {LANGUAGE: "en", PALETTE: "dark"}).raise_for_status()
 
 
 def _open(editor: Editor) -> Locator:
@@ -65,24 +57,24 @@ def test_consent_to_downloads_is_a_switch_that_is_off_until_it_is_clicked(fresh:
 
 
 def test_kept_pictures_are_counted_and_cleared_after_a_question_but_never_what_waits(
-    plain: Editor, photo: MakePhoto
+    editor: Editor, photo: MakePhoto
 ) -> None:
-    folder = data_folder(plain.comfyui.base)
+    folder = data_folder(editor.comfyui.base)
     collected, waits = Orphan("collected", next(seeds)), Orphan("waits", next(seeds))
     leave_finished(folder, collected, [photo(300, 200)])
     forget_all(folder)
     leave_finished(folder, waits, [photo(60, 40), photo(60, 40)])
-    storage = _storage(plain)
+    storage = _storage(editor)
     storage.scroll_into_view_if_needed()
     expect(storage.get_by_text("Waiting to be collected: 2 pictures, ")).to_be_visible()
     expect(storage.get_by_text("frees memory forgets it")).to_be_visible()
-    plain.screenshot("storage")
+    editor.screenshot("storage")
 
     clear = storage.get_by_role("button", name="Clear")
     clear.click()
-    question = plain.page.get_by_role("dialog").filter(has_text="Delete the delivered pictures?")
+    question = editor.page.get_by_role("dialog").filter(has_text="Delete the delivered pictures?")
     expect(question.get_by_text("is sent to fal and billed anew")).to_be_visible()
-    plain.screenshot("storage_clear")
+    editor.screenshot("storage_clear")
     question.get_by_role("button", name="Cancel").click()
     assert list(folder.glob(f"results/*/{collected.key}*"))
 
@@ -96,7 +88,7 @@ def test_kept_pictures_are_counted_and_cleared_after_a_question_but_never_what_w
     forget_all(folder)
 
 
-def test_a_size_is_said_in_a_unit_that_fits_it(plain: Editor) -> None:
+def test_a_size_is_said_in_a_unit_that_fits_it(editor: Editor) -> None:
     answers = [
         {"delivered": (1, 1), "waiting": (2, 999), "records": (1, 1000)},
         {"delivered": (0, 999_950), "waiting": (12, 12_345_678), "records": (9, 2 * 1024**3)},
@@ -114,35 +106,35 @@ def test_a_size_is_said_in_a_unit_that_fits_it(plain: Editor) -> None:
         asked.append(route.request.url)
         route.fulfill(json={name: {"count": n, "bytes": size} for name, (n, size) in parts.items()})
 
-    plain.page.route(f"**{CACHE}", answer)
-    storage = _storage(plain)
+    editor.page.route(f"**{CACHE}", answer)
+    storage = _storage(editor)
     for lines in said:
         expect(storage.locator("p")).to_have_text([*lines, re.compile("in memory only")])
         storage.get_by_role("button", name="Refresh").click()
 
 
-def test_where_the_server_refuses_its_words_are_shown(plain: Editor) -> None:
-    plain.page.route(
+def test_where_the_server_refuses_its_words_are_shown(editor: Editor) -> None:
+    editor.page.route(
         f"**{CACHE}", lambda route: route.fulfill(status=409, json={"error": "No. Do this."})
     )
-    storage = _storage(plain)
+    storage = _storage(editor)
     expect(storage.get_by_role("alert")).to_have_text("No. Do this.")
-    plain.page.unroute(f"**{CACHE}")
+    editor.page.unroute(f"**{CACHE}")
     storage.get_by_role("button", name="Refresh").click()
     expect(storage.get_by_text("Waiting to be collected")).to_be_visible()
 
 
 @pytest.mark.parametrize("theme", ["dark", "light"])
-def test_the_panels_speak_chinese(plain: Editor, photo: MakePhoto, theme: str) -> None:
-    folder = data_folder(plain.comfyui.base)
+def test_the_panels_speak_chinese(editor: Editor, photo: MakePhoto, theme: str) -> None:
+    folder = data_folder(editor.comfyui.base)
     leave_finished(folder, Orphan("把背景变成夜晚", next(seeds)), [photo(60, 40)])
-    plain.comfyui.post("/settings", {LANGUAGE: "zh", PALETTE: theme}).raise_for_status()
-    dialog = _open(plain)
+    editor.prefer("zh", theme)
+    dialog = _open(editor)
     expect(dialog.get_by_role("cell", name="可领取")).to_be_visible()
     expect(dialog.get_by_role("button", name="测试密钥")).to_be_visible()
-    plain.screenshot(f"settings_chinese_{theme}")
+    editor.screenshot(f"settings_chinese_{theme}")
     storage = panel(dialog, "Storage")
     storage.scroll_into_view_if_needed()
     expect(storage.get_by_text("等待领取：1 张图像")).to_be_visible()
-    plain.screenshot(f"storage_chinese_{theme}")
+    editor.screenshot(f"storage_chinese_{theme}")
     forget_all(folder)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -20,18 +19,9 @@ of_both_nodes = pytest.mark.parametrize("node", ["FireRedEdit", "FireRedEditFal"
 
 FAL = "FireRedEditFal"
 TITLES = {"FireRedEdit": "FireRed Edit (Local)", FAL: "FireRed Edit (fal)"}
-LOCALE = "Comfy.Locale"
 
 ROOM = 100
 """Pixels that a prompt on a new node has at least: six lines."""
-
-
-@pytest.fixture
-def chinese(editor: Editor) -> Iterator[Editor]:
-    """An editor in Chinese; put back afterwards."""
-    editor.comfyui.post("/settings", {LOCALE: "zh"}).raise_for_status()
-    yield editor
-    editor.comfyui.post("/settings", {LOCALE: "en"}).raise_for_status()
 
 
 @in_both_renderers
@@ -60,15 +50,16 @@ def test_what_the_artist_wrote_is_kept_and_the_template_follows_it(editor: Edito
 
 
 @in_both_renderers
-def test_the_menu_of_a_chinese_page_is_chinese(chinese: Editor) -> None:
-    chinese.open("firered_edit_fal")
-    chinese.set(FAL, prompt="")
-    chinese.open_menu(FAL)
+def test_the_menu_of_a_chinese_page_is_chinese(editor: Editor) -> None:
+    editor.prefer("zh")
+    editor.open("firered_edit_fal")
+    editor.set(FAL, prompt="")
+    editor.open_menu(FAL)
     for name in ("改用本地 GPU", "提示词模板", "英文提示词模板"):
-        expect(chinese.menu_item(name)).to_be_visible()
-    chinese.pick("提示词模板", "修复老照片")
-    assert _prompt(chinese) == _templates(chinese, "zh")["修复老照片"]
-    chinese.screenshot("template_chinese")
+        expect(editor.menu_item(name)).to_be_visible()
+    editor.pick("提示词模板", "修复老照片")
+    assert _prompt(editor) == _templates(editor, "zh")["修复老照片"]
+    editor.screenshot("template_chinese")
 
 
 LINK_THE_PROMPT = """node => {

@@ -295,11 +295,9 @@ def test_what_cannot_be_a_key_changes_nothing_and_is_not_repeated(
     assert [file.name for file in _key_file(keyless).parent.glob("*.part")] == []
 
 
-@pytest.mark.parametrize("option", [("--listen", "0.0.0.0"), ("--enable-cors-header",)], ids=str)
-def test_a_comfyui_that_others_can_reach_takes_no_key(
-    option: Sequence[str], fal: FalServer, tmp_path: Path
-) -> None:
-    with _without_key(tmp_path, fal.port, *option) as reachable:
+def test_a_comfyui_that_others_can_reach_takes_no_key(fal: FalServer, tmp_path: Path) -> None:
+    """What else lets others in is told apart in tests/unit/test_guarding.py."""
+    with _without_key(tmp_path, fal.port, "--listen", "0.0.0.0") as reachable:
         assert _status(reachable) == {"source": "none", "writable": False}
         answer = _post(reachable, KEY, {"key": FAL_KEY})
         assert answer.status_code == 403

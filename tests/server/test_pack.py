@@ -140,7 +140,7 @@ def python_without_diffusers(tmp_path_factory: pytest.TempPathFactory) -> str:
     return str(Path(sysconfig.get_path("scripts", vars={"base": str(folder)})) / "python")
 
 
-def test_without_diffusers_the_fal_node_works_and_the_local_one_says_what_to_install(
+def test_without_diffusers_and_key_each_node_says_what_it_lacks_and_needs_no_more(
     python_without_diffusers: str,
     comfyui: ComfyUI,
     fal: FalServer,
@@ -152,32 +152,18 @@ def test_without_diffusers_the_fal_node_works_and_the_local_one_says_what_to_ins
     install_pack(folder)
     for shared in ("input", "models"):
         (folder / shared).symlink_to(comfyui.base / shared, target_is_directory=True)
-    environ = {"FAL_QUEUE_RUN_HOST": fal.url, "FAL_KEY": fal.key}
+    environ = {"FAL_QUEUE_RUN_HOST": fal.url, "FAL_KEY": ""}
     with running_comfyui(folder, environ=environ, python=python_without_diffusers) as bare:
-        assert bare.run(remote).images(remote.node("SaveImage"))
         with pytest.raises(RunFailed, match=r"pip install 'diffusers"):
             bare.run(local)
-
-
-def test_without_a_key_the_error_says_where_to_get_one(
-    comfyui: ComfyUI,
-    remote: Workflow,
-    fal: FalServer,
-    tmp_path_factory: pytest.TempPathFactory,
-) -> None:
-    folder = tmp_path_factory.mktemp("keyless")
-    install_pack(folder)
-    (folder / "input").symlink_to(comfyui.base / "input", target_is_directory=True)
-    environ = {"FAL_QUEUE_RUN_HOST": fal.url, "FAL_KEY": ""}
-    with running_comfyui(folder, environ=environ) as keyless:
         with pytest.raises(RunFailed, match=r"fal\.ai/dashboard/keys"):
-            keyless.run(remote)
+            bare.run(remote)
         assert not fal.requests
         # The key file is read anew for each run: no restart.
         private = folder / "user" / "__firered"
         private.mkdir(mode=0o700)
         (private / "fal_key").write_text(fal.key)
-        assert keyless.run(remote).images(remote.node("SaveImage"))
+        assert bare.run(remote).images(remote.node("SaveImage"))
 
 
 def test_a_damaged_model_folder_is_named_before_anything_is_loaded(

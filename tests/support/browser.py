@@ -88,6 +88,7 @@ def open_editor(browser: Browser, comfyui: ComfyUI, renderer: Renderer) -> Itera
         {
             "Comfy.VueNodes.Enabled": renderer == "nodes 2.0",
             "Comfy.Locale": "en",
+            "Comfy.ColorPalette": "dark",
             # On a first visit the editor starts empty, without its own default workflow.
             "Comfy.TutorialCompleted": False,
             # Both are remembered from page to page and would cover a part of the graph.
@@ -122,6 +123,11 @@ class Editor:
     def hear(self, message: ConsoleMessage) -> None:
         if message.type == "error":
             self.errors.append(f"{message.text} ({message.location['url']})")
+
+    def prefer(self, language: str, palette: str = "dark") -> None:
+        """What pages opened from here on are read in; the next editor's are in English, dark."""
+        looks = {"Comfy.Locale": language, "Comfy.ColorPalette": palette}
+        self.comfyui.post("/settings", looks).raise_for_status()
 
     def open(self, example: str) -> None:
         """Open a shipped workflow as a click on its card among the templates does."""

@@ -77,8 +77,8 @@ export function estimate(pixels, count) {
  * @returns {number} Within 4 percent of that, the cells that need the least padding.
  */
 function narrowestStrip(short, long, wanted) {
-  const from = Math.max(1, Math.ceil(wanted * 0.96));
-  const to = Math.max(2, Math.floor(wanted * 1.04) + 1);
+  const from = Math.ceil(wanted * 0.96);
+  const to = Math.floor(wanted * 1.04) + 1;
   /** @type {[cells: number, strip: number, distance: number] | undefined} */
   let best;
   for (let count = from; count < to; count += 1) {
