@@ -37,6 +37,10 @@ UNKNOWN = "$0.0325/MP per edit"
 
 CASES = 3000
 
+BADGES = """type => app.canvas.graph.nodes.find(node => node.type === type).badges
+    .map(badge => (typeof badge === "function" ? badge() : badge).text)"""
+"""What a node in view has as badges, ComfyUI's own included."""
+
 
 def test_the_page_finds_every_canvas_and_price_that_python_finds(editor: Editor) -> None:
     editor.open("firered_edit_fal")
@@ -110,7 +114,6 @@ def test_what_is_known_roughly_is_said_to_be_and_equal_prices_are_one(editor: Ed
     _assert_shows(editor, "$0.0325 per edit")
 
 
-@in_both_renderers
 def test_what_a_link_decides_is_not_guessed(editor: Editor) -> None:
     editor.open("firered_edit_fal")
     editor.set(FAL, size="preset")
@@ -122,6 +125,8 @@ def test_what_a_link_decides_is_not_guessed(editor: Editor) -> None:
     _link_number(editor, "size.index")
     _assert_shows(editor, "$0.0325/MP per picture")
     editor.set(FAL, size="preset")
+    # Newer frontends remember what was chosen before.
+    editor.set(FAL, **{"size.preset": "square_hd"})
     _assert_shows(editor, "$0.0341 to $0.0650 per picture")
     _link_number(editor, "working_megapixels")
     _assert_shows(editor, "$0.0325/MP per picture")
@@ -148,15 +153,25 @@ def test_a_picture_is_found_behind_reroutes_and_outside_of_a_subgraph(
     _assert_shows(editor, _price(MatchImage(), 1))
 
 
+# ComfyUI itself loses the link between what it folds and a slot that grows, a frame later.
+INTO_A_SUBGRAPH = """async node => {
+    const edit = app.graph.nodes.find(other => other.type === "FireRedEditFal");
+    const { node: folded } = app.graph.convertToSubgraph(new Set([node]));
+    for (const _ of [1, 2]) await new Promise(requestAnimationFrame);
+    folded.connect(0, edit, 0);
+}"""
+
+
 def test_a_picture_is_found_inside_of_a_subgraph(
     editor: Editor, picture: Callable[[int, int], str]
 ) -> None:
     editor.open("firered_edit_fal")
     _load(editor, picture, FIRST)
     _assert_shows(editor, _price(MatchImage(), 1))
-    fold = "node => { app.graph.convertToSubgraph(new Set([node])); }"
-    editor.on_node("LoadImage", fold)
-    _assert_shows(editor, _price(MatchImage(), 1))
+    editor.on_node("LoadImage", INTO_A_SUBGRAPH)
+    # What was shown before is found again, not left over.
+    editor.set(FAL, num_images=2)
+    _assert_shows(editor, _price(MatchImage(), 2))
 
 
 def test_what_may_be_a_batch_leaves_the_number_of_a_later_picture_open(
@@ -191,7 +206,7 @@ def test_the_price_shown_is_that_of_the_size_fal_is_asked_for(
 
 def test_only_the_node_that_costs_money_has_a_price(editor: Editor) -> None:
     editor.open("firered_edit_local")
-    assert editor.on_node("FireRedEdit", "node => node.badges.length") == 1
+    assert not any("$" in text for text in editor.page.evaluate(BADGES, "FireRedEdit"))
 
 
 def test_the_badge_speaks_chinese(editor: Editor) -> None:
@@ -257,8 +272,7 @@ def _shows(editor: Editor, text: str) -> bool:
     if editor.renderer == "nodes 2.0":
         return editor.page.get_by_text(text, exact=True).count() == 1
     # What the classic canvas draws is nowhere in the page.
-    script = "app.canvas.graph.nodes.find(node => node.type === type).badges[1].text"
-    return bool(editor.page.evaluate(f"type => {script}", FAL) == text)
+    return text in editor.page.evaluate(BADGES, FAL)
 
 
 def _disconnect(editor: Editor, name: str) -> None:

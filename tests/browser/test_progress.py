@@ -95,7 +95,6 @@ def test_a_local_edit_counts_its_steps_and_a_cancelled_one_none(
     editor.screenshot("progress_cancelled")
 
 
-@in_both_renderers
 def test_what_an_earlier_run_said_is_gone_from_a_node_that_this_one_does_not_reach(
     editor: Editor, picture: Picture
 ) -> None:

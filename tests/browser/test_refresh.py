@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from support.browser import Editor, in_both_renderers
+from support.browser import Editor
 
 # Named first, so that a missing browser is noticed before ComfyUI is started.
 pytestmark = pytest.mark.usefixtures("browser")
@@ -25,7 +25,6 @@ def late(base: Path) -> Iterator[Path]:
     shutil.rmtree(folder)
 
 
-@in_both_renderers
 def test_a_folder_that_came_later_is_offered_after_r(editor: Editor, late: Path) -> None:
     editor.open("firered_edit_local")
     editor.set(LOADER, source="folder")

@@ -113,7 +113,6 @@ def test_the_menu_swaps_a_node_and_keeps_what_both_have_in_common(
     assert _no_trouble(editor)
 
 
-@in_both_renderers
 @pytest.mark.parametrize("node", [LOCAL, FAL])
 def test_there_and_back_changes_nothing_but_ids(editor: Editor, node: str) -> None:
     _build(editor, node, 2)
@@ -161,7 +160,6 @@ def test_a_model_is_the_end_of_the_only_chain_and_remembered_among_several(edito
     assert _model(editor) == ("FireRedLoadLora", [360, 1260])
 
 
-@in_both_renderers
 def test_without_a_model_a_loader_is_added_to_the_left_beside_what_is_there(
     editor: Editor,
 ) -> None:
@@ -200,7 +198,6 @@ def test_more_pictures_than_the_local_engine_takes_stay_linked_and_are_told_of(
     assert [name for name in inputs if name.startswith("images.")] == linked
 
 
-@in_both_renderers
 def test_a_node_inside_a_subgraph_is_swapped_there(editor: Editor) -> None:
     _build(editor, FAL, 0)
     fold = """async node => {

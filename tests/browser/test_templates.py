@@ -38,7 +38,6 @@ def test_a_template_goes_into_an_empty_prompt_and_another_takes_its_place(editor
     editor.page.wait_for_function(PROMPT_IS, arg=english["Relight"])
 
 
-@in_both_renderers
 def test_what_the_artist_wrote_is_kept_and_the_template_follows_it(editor: Editor) -> None:
     editor.open("firered_edit_local")
     template = _templates(editor, "en")["Makeup"]

@@ -36,7 +36,7 @@ PARTS = {
     ),
     "journal": Part(
         ("pipeline/fal/journal/*.py",),
-        ("test_fal_journal.py", "test_fal_backlog.py", "test_collecting.py", "test_fal_once.py"),
+        ("test_fal_journal.py", "test_fal_backlog.py"),
     ),
     "submit": Part(
         (
@@ -44,7 +44,7 @@ PARTS = {
             "pipeline/fal/protocol/submitting.py",
             "pipeline/fal/protocol/repeating.py",
         ),
-        ("test_fal_once.py", "test_fal_client.py", "test_fal_engine.py"),
+        ("test_fal_once.py", "test_fal_client.py", "test_fal_repeating.py"),
     ),
 }
 

@@ -101,7 +101,7 @@ sys.argv = ["main.py", "--cpu"]
 import comfy.options
 comfy.options.enable_args_parsing()
 import nodes
-for name in ("diffusers", "transformers", "accelerate", "torchvision"):
+for name in ("diffusers", "transformers", "accelerate", "torchvision", "cache_dit", "gguf"):
     sys.modules[name] = None
 asyncio.run(nodes.load_custom_node(PACK))
 loaded = [name for name in nodes.NODE_CLASS_MAPPINGS if name.startswith("FireRed")]

@@ -350,19 +350,6 @@ def test_a_time_out_of_the_work_itself_is_handed_on() -> None:
         waiting.attend(work, Listener())
 
 
-def test_a_job_accepted_after_cancel_is_cancelled(server: FalServer, asked: EditRequest) -> None:
-    server.queue_seconds = 60.0
-    server.fail("submit", Fault.hang(0.5))
-    pressed = time.monotonic() + 0.2
-    with pytest.raises(EditCancelled):
-        edit(asked, Listener(lambda: time.monotonic() > pressed))
-    deadline = time.monotonic() + 10
-    while not server.count("cancel") and time.monotonic() < deadline:
-        time.sleep(0.02)
-    assert server.count("cancel") == 1
-    assert server.billed == 0
-
-
 def test_a_login_in_netrc_does_not_replace_the_key(
     server: FalServer, asked: EditRequest, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

@@ -7,6 +7,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -25,12 +26,15 @@ from firered_edit.pipeline.errors import (
     UncertainError,
     UncollectedError,
 )
-from firered_edit.pipeline.fal import waiting
+from firered_edit.pipeline.fal import placing, waiting
 from firered_edit.pipeline.fal.backlog import Backlog
 from firered_edit.pipeline.fal.collecting import collector_in
-from firered_edit.pipeline.fal.journal import journal_in
+from firered_edit.pipeline.fal.journal import Entry, Journal, Shape, State, Visit, journal_in
 from firered_edit.pipeline.fal.journal.results import Results
 from firered_edit.pipeline.fal.protocol import history, transport
+from firered_edit.pipeline.fal.protocol.answers import job_named
+from firered_edit.pipeline.fal.protocol.hosts import Hosts
+from firered_edit.pipeline.geometry import Size
 from firered_edit.pipeline.host import RemoteSettings
 from firered_edit.pipeline.images import Reference, to_tensor
 from firered_edit.pipeline.request import EditRequest, EditResult
@@ -116,7 +120,39 @@ def test_many_at_once_are_one_job(server: FalServer, asked: EditRequest) -> None
     assert all(torch.equal(result.images[0], _picture(asked)) for result in results)
 
 
+def test_an_edit_waits_while_another_node_sends_the_same(
+    server: FalServer, asked: EditRequest
+) -> None:
+    server.fail("submit", Fault.hang(0.3))
+    host = Listener()
+    with ThreadPoolExecutor(1) as pool:
+        first = pool.submit(edit, asked)
+        wait_until(lambda: server.count("submit") == 1)
+        assert edit(asked, host).receipt.details["source"] in ("attached", "disk")
+        first.result()
+    assert host.said[0] == "the same edit is being sent by another node"
+    assert (server.count("submit"), server.billed) == (1, 1)
+
+
 # A submit whose answer was lost ----------------------------------------------------------------
+
+BROKEN_OFF = "The connection broke while the edit was sent; fal may have accepted it. "
+QUEUE_AGAIN = (
+    "fal's request history does not show it, and may lag. Queue again: it is looked up once more, "
+    "and sent anew if it is still not there."
+)
+NOT_READ = (
+    "fal's request history cannot be read now. Queue again in a few minutes: it is sent anew only "
+    "after it was looked up there."
+)
+
+
+@pytest.fixture
+def rests(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """Seconds that the engine would have slept before it looked into the history."""
+    slept: list[float] = []
+    monkeypatch.setattr(placing, "time", SimpleNamespace(time=time.time, sleep=slept.append))
+    return slept
 
 
 def test_a_lost_answer_is_found_in_the_history(server: FalServer, asked: EditRequest) -> None:
@@ -126,7 +162,7 @@ def test_a_lost_answer_is_found_in_the_history(server: FalServer, asked: EditReq
 
 
 def test_a_history_that_lags_is_asked_again_when_queued_again(
-    server: FalServer, asked: EditRequest
+    server: FalServer, asked: EditRequest, rests: list[float]
 ) -> None:
     server.history_lists_running, server.run_seconds = False, 1.0
     server.fail("submit", Fault.lose())
@@ -135,6 +171,7 @@ def test_a_history_that_lags_is_asked_again_when_queued_again(
     wait_until(lambda: server.billed == 1)
     assert torch.equal(edit(asked).images[0], _picture(asked))
     assert (server.count("submit"), server.billed) == (1, 1)
+    assert rests == [0.0, 0.0]
 
 
 def test_what_the_history_does_not_show_is_sent_again_only_after_asking(
@@ -143,25 +180,103 @@ def test_what_the_history_does_not_show_is_sent_again_only_after_asking(
     server.fail("submit", Fault.reset())
     host = Listener()
     for _ in range(2):
-        with pytest.raises(UncertainError):
+        with pytest.raises(UncertainError) as caught:
             edit(asked, host)
+        assert str(caught.value) == BROKEN_OFF + QUEUE_AGAIN
+    assert host.said[-1] == "looking the edit up in fal's request history"
     assert server.count("submit") == 1
-    edit(asked)
+    assert edit(asked).receipt.details["source"] == "fal"
     assert (server.count("submit"), server.billed) == (2, 1)
 
 
+def test_an_edit_whose_answer_was_just_lost_is_looked_for_until_the_history_shows_it(
+    server: FalServer, asked: EditRequest, rests: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(placing, "HISTORY_PAUSES_S", (0.0, 1.0, 2.0))
+    server.fail("submit", Fault.lose())
+    server.fail("history", Fault.answer(200, {"items": []}))
+    assert edit(asked).receipt.details["source"] == "fal"
+    assert rests == [0.0, 1.0]
+
+
+def test_where_there_is_no_history_nothing_is_looked_for(
+    server: FalServer, asked: EditRequest, rests: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("FAL_REST_HOST")
+    server.fail("submit", Fault.lose())
+    with pytest.raises(UncertainError):
+        edit(asked)
+    assert (rests, server.count("history")) == ([], 0)
+
+
+def test_what_somebody_else_found_before_it_was_sent_anew_is_not_sent(
+    server: FalServer, asked: EditRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(placing, "look_up", lambda *_: False)
+    server.fail("submit", Fault.lose())
+    with pytest.raises(UncertainError):
+        edit(asked)
+    retake = Journal.retake
+
+    def beaten(journal: Journal, entry: Entry, visit: Visit) -> bool:
+        hosts = Hosts.from_environment(server.environment)
+        journal.accepted(entry.key, job_named(hosts, server.jobs[0].request_id))
+        return retake(journal, entry, visit)
+
+    monkeypatch.setattr(Journal, "retake", beaten)
+    assert edit(asked).receipt.details["source"] == "attached"
+    assert (server.count("submit"), server.billed) == (1, 1)
+
+
 def test_a_lost_job_that_turns_up_under_another_seed_is_offered(
-    server: FalServer, asked: EditRequest
+    server: FalServer, asked: EditRequest, rests: list[float]
 ) -> None:
     server.history_lists_running, server.run_seconds = False, 0.5
     server.fail("submit", Fault.lose())
     with pytest.raises(UncertainError):
         edit(asked)
     wait_until(lambda: server.billed == 1)
-    with pytest.raises(UncollectedError, match="seed 7"):
+    with pytest.raises(UncollectedError, match="seed 7 is still at fal"):
         edit(_reseeded(asked))
+    assert rests == [0.0, 0.0]
     assert edit(asked).seed == 7
     assert server.billed == 1
+
+
+def test_a_lost_job_of_which_nobody_was_told_turns_up_under_another_seed(
+    server: FalServer, asked: EditRequest, rests: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server.history_lists_running, server.run_seconds = False, 0.5
+    server.fail("submit", Fault.lose())
+    with monkeypatch.context() as patched:
+        # As where its process has died.
+        patched.setattr(Journal, "asked", lambda *_: None)
+        with pytest.raises(UncertainError):
+            edit(asked)
+    wait_until(lambda: server.billed == 1)
+    with pytest.raises(UncollectedError, match="seed 7 is still at fal"):
+        edit(_reseeded(asked))
+    assert rests == [0.0, 0.0]
+
+
+def test_a_doubt_under_another_seed_stops_an_edit_once_though_no_history_can_be_read(
+    server: FalServer, asked: EditRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked: list[str] = []
+
+    def unreadable(_journal: Journal, _client: object, entry: Entry, _stopped: object) -> bool:
+        looked.append(entry.key)
+        assert len(looked) <= 3, "once for each edit"
+        raise RemoteTimeoutError("fal's history is not readable.", "Queue again.")
+
+    monkeypatch.setattr(placing, "look_up", unreadable)
+    server.fail("submit", Fault.reset())
+    with pytest.raises(UncertainError):
+        edit(asked)
+    with pytest.raises(UncollectedError, match="seed 7 may have been accepted by fal"):
+        edit(_reseeded(asked))
+    assert edit(_reseeded(asked)).seed == 8
+    assert (server.count("submit"), server.billed) == (2, 1)
 
 
 def test_what_could_not_be_looked_up_is_not_sent_again(
@@ -171,8 +286,9 @@ def test_what_could_not_be_looked_up_is_not_sent_again(
     server.fail("submit", Fault.lose())
     server.fail("history", Fault.answer(503), 999)
     for _ in range(3):
-        with pytest.raises(UncertainError, match="cannot be read now"):
+        with pytest.raises(UncertainError) as caught:
             edit(asked)
+        assert str(caught.value) == BROKEN_OFF + NOT_READ
     assert (server.count("submit"), server.billed) == (1, 1)
 
 
@@ -273,6 +389,50 @@ def _abandon(asked: EditRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     forget()
 
 
+def _entry(seed: int, state: State) -> Entry:
+    square = Size(8, 8)
+    return Entry(
+        key=f"key {seed}",
+        family="family",
+        state=state,
+        owner="owner",
+        seed=seed,
+        prompt="a hat",
+        account="account",
+        price=0.0325,
+        shape=Shape(square, (8.0, 8.0), square),
+        changed_at=0.0,
+        sent_at=None,
+        payload_digest=None,
+        uploads=[],
+        job=None,
+        answer=None,
+        files=[],
+        problem=None,
+        asked_run=None,
+        delivered_at=None,
+    )
+
+
+@pytest.mark.parametrize(
+    ("state", "words"),
+    [
+        ("uncertain", "may have been accepted by fal: its answer was lost"),
+        ("queued", "is still at fal"),
+        ("cancelling", "was cancelled but may finish and be billed"),
+        ("result", "is finished and paid, and was never delivered"),
+        ("done", "is finished and paid, and was never delivered"),
+    ],
+)
+@pytest.mark.parametrize(("count", "others"), [(1, ""), (2, " (and 1 more)"), (3, " (and 2 more)")])
+def test_what_waits_is_told_in_words(state: State, words: str, count: int, others: str) -> None:
+    error = placing.uncollected([_entry(seed, state) for seed in range(7, 7 + count)])
+    assert str(error) == (
+        f"This edit with seed 7 {words}{others}. Set seed 7 to collect it, or use Settings > "
+        "FireRed > fal; or queue again to pay for a new one."
+    )
+
+
 # Cancel ----------------------------------------------------------------------------------------
 
 
@@ -294,6 +454,20 @@ def test_a_cancelled_job_that_finishes_all_the_same_is_kept(
     assert torch.equal(edit(asked).images[0], _picture(asked))
     assert len(server.requests) == sent
     assert server.billed == 1
+
+
+def test_a_job_accepted_after_cancel_is_cancelled(server: FalServer, asked: EditRequest) -> None:
+    server.queue_seconds = 60.0
+    server.fail("submit", Fault.hang(0.5))
+    host = Listener(lambda: server.count("submit") > 0)
+    with pytest.raises(EditCancelled):
+        edit(asked, host)
+    assert host.said[-2:] == [
+        "sending",
+        "cancelled while it was sent; fal is told as soon as it answers",
+    ]
+    wait_until(lambda: server.count("cancel") == 1)
+    assert server.billed == 0
 
 
 @pytest.mark.parametrize("when", ["queued", "running"])
@@ -389,6 +563,34 @@ def test_a_full_disk_does_not_keep_a_paid_picture_from_the_artist(
         assert torch.equal(edit(asked).images[0], _picture(asked))
     assert torch.equal(edit(asked).images[0], _picture(asked))
     assert (server.count("submit"), server.billed) == (1, 1)
+
+
+def test_an_accepted_edit_goes_on_where_the_journal_cannot_note_it(
+    server: FalServer,
+    asked: EditRequest,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def full(*_: Any) -> None:
+        raise JournalError("The journal of paid edits cannot be used: disk full.", "Make room.")
+
+    for note in ("accepted", "doubt"):
+        monkeypatch.setattr(Journal, note, full)
+    assert torch.equal(edit(asked).images[0], _picture(asked))
+    (told,) = [record for record in caplog.records if record.name == placing.__name__]
+    request_id = server.jobs[0].request_id
+    assert told.getMessage() == f"fal accepted request {request_id}, which could not be noted"
+    assert told.levelname == "WARNING"
+
+
+def test_why_fal_refused_an_edit_is_written_down(
+    server: FalServer, asked: EditRequest, data: Path
+) -> None:
+    server.fail("submit", Fault.answer(422, {"detail": "no"}))
+    with pytest.raises(FireRedError) as caught:
+        edit(asked)
+    (entry,) = journal_in(data).entries(("failed",))
+    assert entry.problem == str(caught.value)
 
 
 def test_without_a_journal_nothing_is_sent(
@@ -522,12 +724,31 @@ def test_another_key_is_told_whose_job_it_is(
 ) -> None:
     server.run_seconds = 1.0
     _abandon(asked, monkeypatch)
-    server.key = "5a1e0000-0000-4000-8000-00000000fa15:another-secret"
-    monkeypatch.setenv("FAL_KEY", server.key)
-    with pytest.raises(UncollectedError, match="another fal key"):
-        edit(asked)
+    _change_key(server, monkeypatch)
+    host = Listener()
+    # Every node of that run is stopped, the next run goes on.
+    for _ in range(2):
+        with pytest.raises(UncollectedError) as caught:
+            edit(asked, host)
+        assert str(caught.value) == (
+            f"This edit was ordered with another fal key (request {server.jobs[0].request_id}). "
+            "Use that key to collect it, or queue again to go on with this one."
+        )
     edit(asked)
     assert (server.count("submit"), server.billed) == (1, 1)
+
+
+def test_what_is_on_disk_is_for_every_key(
+    server: FalServer, asked: EditRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    edit(asked)
+    _change_key(server, monkeypatch)
+    assert edit(asked).receipt.details["source"] == "disk"
+
+
+def _change_key(server: FalServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    server.key = "5a1e0000-0000-4000-8000-00000000fa15:another-secret"
+    monkeypatch.setenv("FAL_KEY", server.key)
 
 
 def test_the_journal_of_a_data_folder_is_opened_once(server: FalServer, data: Path) -> None:

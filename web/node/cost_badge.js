@@ -27,7 +27,9 @@ export const costBadge = {
   name: "FireRed.CostBadge",
   /** @param {LGraphNode} node */
   nodeCreated(node) {
-    if (node.comfyClass === FAL) node.badges.push(badgeOf(node));
+    if (node.comfyClass !== FAL) return;
+    stores().fireredPrices ??= { round: 0 };
+    node.badges.push(badgeOf(node));
   },
   setup() {
     setInterval(follow, FOLLOW_MS);
@@ -35,39 +37,39 @@ export const costBadge = {
 };
 
 /**
- * What to set a node's price in.
+ * Nodes 2.0 shows a badge anew when something reactive that it read has changed. Extensions are
+ * given nothing of that kind, but what lies in one of ComfyUI's stores is.
  *
- * @type {WeakMap<LGraphNode, {price: string}>}
+ * @returns {{fireredPrices: {round: number}}}
  */
-const badges = new WeakMap();
+function stores() {
+  return /** @type {any} */ (app.extensionManager);
+}
 
 /** @param {LGraphNode} node */
 function badgeOf(node) {
-  const plain = new window.LGraphBadge({ text: "", ...COLOURS });
-  const badge = Object.assign(plain, { price: costOf(node) });
-  badges.set(node, badge);
+  const badge = new window.LGraphBadge({ text: "", ...COLOURS });
   return Object.defineProperty(badge, "text", {
     enumerable: true,
-    /** @this {typeof badge} */
-    get() {
-      // Nodes 2.0 reads through a proxy of its own, and shows anew only what is set through that.
-      if (this !== badge) badges.set(node, this);
-      return this.price;
-    },
+    get: () => (stores().fireredPrices.round >= 0 ? costOf(node) : ""),
   });
 }
 
+/**
+ * What was shown of a node when it was last looked at.
+ *
+ * @type {WeakMap<LGraphNode, string>}
+ */
+const prices = new WeakMap();
+
 /** Not by events: a picture that is loaded and a link further up tell this node nothing. */
 function follow() {
-  for (const node of app.canvas?.graph?.nodes ?? []) {
-    const badge = badges.get(node);
-    if (!badge) continue;
-    const price = costOf(node);
-    if (badge.price !== price) {
-      badge.price = price;
-      app.canvas.setDirty(true, true);
-    }
-  }
+  const nodes = (app.canvas?.graph?.nodes ?? []).filter((node) => node.comfyClass === FAL);
+  const changed = nodes.filter((node) => prices.get(node) !== costOf(node));
+  if (!changed.length) return;
+  for (const node of changed) prices.set(node, costOf(node));
+  stores().fireredPrices.round += 1;
+  app.canvas.setDirty(true, true);
 }
 
 /**

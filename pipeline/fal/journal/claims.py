@@ -39,10 +39,10 @@ class Claims:
             waiting = [found for found in relatives if found.is_unasked(visit.run_id)]
             if waiting:
                 rows.ask(db, [found.key for found in waiting], visit.run_id)
-                return Claim("ask", entry, uncollected=tuple(waiting))
+                return Claim("ask", uncollected=tuple(waiting))
             self._begin(db, order, visit)
             doubtful = tuple(found for found in relatives if found.state == "uncertain")
-            return Claim("send", rows.find(db, order.key), doubtful)
+            return Claim("send", doubtful=doubtful)
 
     def _turn(self, entry: Entry | None) -> Turn:
         if entry is None or entry.state in ENDED:
