@@ -85,6 +85,8 @@ def _lay_out(folder: Path, part: Part) -> None:
             *("-p", "no:cacheprovider", "-o", "filterwarnings=default"),
         ],
         "pytest_add_cli_args_test_selection": [f"{NAME}/tests/unit/{file}" for file in part.tests],
+        # Some changes wait for ever.
+        "timeout_multiplier": 5.0,
         "use_git_change_detection": False,
         "track_dependencies": False,
     }
