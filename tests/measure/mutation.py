@@ -12,13 +12,12 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from support.pack import NAME
+from support.pack import NAME, ROOT
 from support.registry import check_out
 
 
@@ -75,7 +74,7 @@ def _is_enough(name: str, processes: int, keep: Path | None) -> bool:
 
 def _lay_out(folder: Path, part: Part) -> None:
     """The pack as a package in ``folder``: mutmut calls modules by their paths from there."""
-    check_out(Path(__file__).resolve().parents[2], folder / NAME)
+    check_out(ROOT, folder / NAME)
     # The name of a module is to be that of its folder, and the tests' own settings are in there.
     settings = {
         "source_paths": [NAME],
@@ -104,8 +103,7 @@ def _mutmut(folder: Path, *words: str) -> str:
 def _report(name: str, folder: Path) -> bool:
     """Print how many changes were noticed and each that was not; whether they are enough."""
     fates = dict(_fates(_mutmut(folder, "results", "--all", "true")))
-    counts = Counter(fates.values())
-    caught = sum(counts[fate] for fate in CAUGHT)
+    caught = sum(fate in CAUGHT for fate in fates.values())
     for mutant in (mutant for mutant, fate in fates.items() if fate not in CAUGHT):
         sys.stdout.write(f"\n{fates[mutant]}: {_mutmut(folder, 'show', mutant)}")
     share = caught / len(fates)

@@ -27,9 +27,7 @@ export const costBadge = {
   name: "FireRed.CostBadge",
   /** @param {LGraphNode} node */
   nodeCreated(node) {
-    if (node.comfyClass !== FAL) return;
-    stores().fireredPrices ??= { round: 0 };
-    node.badges.push(badgeOf(node));
+    if (node.comfyClass === FAL) node.badges.push(badgeOf(node));
   },
   setup() {
     setInterval(follow, FOLLOW_MS);
@@ -37,39 +35,38 @@ export const costBadge = {
 };
 
 /**
- * Nodes 2.0 shows a badge anew when something reactive that it read has changed. Extensions are
- * given nothing of that kind, but what lies in one of ComfyUI's stores is.
+ * What was last found for each node. Nodes 2.0 shows a badge anew when something reactive that it
+ * read has changed; extensions are given nothing of that kind, but what lies in one of ComfyUI's
+ * stores is.
  *
- * @returns {{fireredPrices: {round: number}}}
+ * @returns {WeakMap<LGraphNode, string>}
  */
-function stores() {
-  return /** @type {any} */ (app.extensionManager);
+function prices() {
+  const store = /** @type {any} */ (app.extensionManager);
+  store.fireredPrices ??= new WeakMap();
+  return store.fireredPrices;
 }
 
 /** @param {LGraphNode} node */
 function badgeOf(node) {
+  prices().set(node, costOf(node));
   const badge = new window.LGraphBadge({ text: "", ...COLOURS });
   return Object.defineProperty(badge, "text", {
     enumerable: true,
-    get: () => (stores().fireredPrices.round >= 0 ? costOf(node) : ""),
+    get: () => prices().get(node),
   });
 }
 
-/**
- * What was shown of a node when it was last looked at.
- *
- * @type {WeakMap<LGraphNode, string>}
- */
-const prices = new WeakMap();
-
 /** Not by events: a picture that is loaded and a link further up tell this node nothing. */
 function follow() {
-  const nodes = (app.canvas?.graph?.nodes ?? []).filter((node) => node.comfyClass === FAL);
-  const changed = nodes.filter((node) => prices.get(node) !== costOf(node));
-  if (!changed.length) return;
-  for (const node of changed) prices.set(node, costOf(node));
-  stores().fireredPrices.round += 1;
-  app.canvas.setDirty(true, true);
+  for (const node of app.canvas?.graph?.nodes ?? []) {
+    if (node.comfyClass !== FAL) continue;
+    const price = costOf(node);
+    if (prices().get(node) !== price) {
+      prices().set(node, price);
+      app.canvas.setDirty(true, true);
+    }
+  }
 }
 
 /**
